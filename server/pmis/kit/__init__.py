@@ -1,0 +1,1 @@
+"""What every other package may use; knows no word of the domain."""

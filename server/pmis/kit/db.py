@@ -1,0 +1,173 @@
+"""The database: one pool of psycopg connections, and two kinds of session on it.
+
+A `ReadSession` runs each statement on its own. A `WriteSession` is one transaction at READ COMMITTED: nothing below the
+edge commits it, and leaving it without `commit()` takes everything back. Conflicts that PostgreSQL reports (a lock
+not given in time, a deadlock, a full disk, a lost server) become problems with a stable code.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, LiteralString, cast
+
+import psycopg
+from psycopg import AsyncConnection, errors, sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from pmis.kit.errors import BusyError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+
+    Params = Sequence[Any] | Mapping[str, Any] | None
+    Row = tuple[Any, ...]
+
+_BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+_DOWN = (
+    errors.DiskFull,
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.TooManyConnections,
+    errors.ReadOnlySqlTransaction,
+    errors.QueryCanceled,
+)
+
+
+def translate(error: psycopg.Error | PoolTimeout) -> Exception:
+    """The problem to show for a database error, or the error itself when it is a fault of ours."""
+    if isinstance(error, _BUSY):
+        return BusyError("Somebody else is changing the same record. Try again in a moment.")
+    if isinstance(error, (PoolTimeout, *_DOWN)) or (isinstance(error, psycopg.OperationalError) and not error.sqlstate):
+        return UnavailableError("The database is not available right now. Nothing was changed; try again shortly.")
+    return error
+
+
+class Session:
+    """Statements on one connection. Rows come back as tuples, in the order of the select list."""
+
+    def __init__(self, connection: AsyncConnection[Row]) -> None:
+        """Wrap a connection that the caller keeps open."""
+        self.connection = connection
+
+    async def execute(self, statement: str, params: Params = None) -> int:
+        """Run a statement and say how many rows it touched."""
+        return (await self.connection.execute(cast("LiteralString", statement), params)).rowcount
+
+    async def one(self, statement: str, params: Params = None) -> Row | None:
+        """The first row, or None."""
+        return await (await self.connection.execute(cast("LiteralString", statement), params)).fetchone()
+
+    async def all(self, statement: str, params: Params = None) -> list[Row]:
+        """Every row."""
+        return await (await self.connection.execute(cast("LiteralString", statement), params)).fetchall()
+
+    async def stream(self, statement: str, params: Params = None, *, batch: int = 1000) -> AsyncIterator[Row]:
+        """The rows one by one, through a server-side cursor that holds `batch` of them in memory."""
+        async with self.connection.cursor(name="stream") as cursor:
+            cursor.itersize = batch
+            await cursor.execute(cast("LiteralString", statement), params)
+            async for row in cursor:
+                yield row
+
+
+class ReadSession(Session):
+    """Reads only: each statement sees the newest committed state."""
+
+
+class WriteSession(Session):
+    """One transaction. `now` is its time, chosen by the database and equal to every event's `occurred_at`."""
+
+    def __init__(self, connection: AsyncConnection[Row], now: datetime) -> None:
+        """Wrap a connection on which a transaction was begun at `now`."""
+        super().__init__(connection)
+        self.now = now
+
+    async def commit(self) -> None:
+        """Make everything durable, then open the next transaction lazily: a session is used for one commit."""
+        await self.connection.execute("commit")
+
+    async def restart(self) -> None:
+        """Take everything back and begin again, so that a refusal can be recorded."""
+        await self.connection.execute("rollback")
+        self.now = await _begin(self.connection)
+
+
+async def _begin(connection: AsyncConnection[Row]) -> datetime:
+    async with connection.pipeline():
+        await connection.execute("begin")
+        cursor = await connection.execute("select transaction_timestamp()")
+    row = await cursor.fetchone()
+    return cast("datetime", cast("Row", row)[0]).astimezone(UTC)
+
+
+class Database:
+    """A pool of connections to one database, all under the role that may only append and project."""
+
+    def __init__(self, dsn: str, *, size: int = 10, role: str | None = None, lock_timeout_ms: int = 3000) -> None:
+        """Describe the pool; `open()` connects.
+
+        `role` is set on each connection, for installs that have a single login which also owns the tables.
+        """
+        self._role = role
+        self._options = (
+            f"-c lock_timeout={lock_timeout_ms} -c idle_in_transaction_session_timeout=15000 -c timezone=UTC "
+            "-c plan_cache_mode=force_generic_plan -c search_path=state,ledger,identity -c jit=off"
+        )
+        self.pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+            dsn,
+            min_size=min(2, size),
+            max_size=size,
+            open=False,
+            timeout=5,
+            kwargs={"autocommit": True, "options": self._options, "prepare_threshold": 1},
+            configure=self._configure,
+        )
+
+    async def _configure(self, connection: AsyncConnection[Row]) -> None:
+        if self._role:
+            await connection.execute(sql.SQL("set role {}").format(sql.Identifier(self._role)))
+
+    async def open(self) -> None:
+        """Connect; returns at once when the server is down, so that health can say so."""
+        await self.pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.pool.close()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[ReadSession]:
+        """A session for reads."""
+        try:
+            async with self.pool.connection() as connection:
+                yield ReadSession(connection)
+        except (psycopg.Error, PoolTimeout) as error:
+            raise translate(error) from error
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[ReadSession]:
+        """A session whose statements all see one moment (REPEATABLE READ, read only)."""
+        try:
+            async with self.pool.connection() as connection:
+                await connection.execute("begin isolation level repeatable read read only")
+                try:
+                    yield ReadSession(connection)
+                finally:
+                    await connection.execute("rollback")
+        except (psycopg.Error, PoolTimeout) as error:
+            raise translate(error) from error
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[WriteSession]:
+        """One transaction; what was not committed when the block ends is taken back."""
+        try:
+            async with self.pool.connection() as connection:
+                try:
+                    yield WriteSession(connection, await _begin(connection))
+                finally:
+                    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE and not connection.closed:
+                        await connection.execute("rollback")
+        except (psycopg.Error, PoolTimeout) as error:
+            raise translate(error) from error

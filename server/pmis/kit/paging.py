@@ -1,0 +1,32 @@
+"""Keyset paging: a page ends where the next begins, and no page costs more for lying deeper."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any, Final
+
+from pmis.kit.errors import InvalidInputError
+
+MAX_LIMIT: Final = 200
+
+
+def encode_cursor(order: str, values: list[Any]) -> str:
+    """An opaque cursor: the order it belongs to, and the key of the last row of the page."""
+    return base64.urlsafe_b64encode(json.dumps([order, *values], separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, order: str, length: int) -> list[Any]:
+    """The key in a cursor; raises InvalidInputError for a foreign or damaged one."""
+    problem = InvalidInputError(
+        "The cursor is not one of this list in this order. Start again without it.",
+        errors=[{"pointer": "/query/cursor", "message": "not a cursor of this list"}],
+    )
+    try:
+        decoded = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        raise problem from None
+    if not isinstance(decoded, list) or len(decoded) != length + 1 or decoded[0] != order:  # pyright: ignore[reportUnknownArgumentType]
+        raise problem
+    return decoded[1:]  # pyright: ignore[reportUnknownVariableType]

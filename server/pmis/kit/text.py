@@ -1,0 +1,43 @@
+"""Text from outside: what a line and a paragraph may hold."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, StringConstraints
+
+_ALLOWED_CONTROLS = frozenset("\n\t\r")
+
+
+def _no_controls(value: str, allowed: frozenset[str]) -> str:
+    for character in value:
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in allowed:
+            message = f"must not contain the control character U+{ord(character):04X}"
+            raise ValueError(message)
+    return value
+
+
+def one_line(value: str) -> str:
+    """The text itself; raises ValueError for control characters, line breaks among them."""
+    return _no_controls(value, frozenset())
+
+
+def paragraph(value: str) -> str:
+    """The text itself; raises ValueError for control characters other than line breaks and tabs."""
+    return _no_controls(value, _ALLOWED_CONTROLS)
+
+
+def clean_json(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The JSON value itself; raises ValueError when a text or key in it holds what PostgreSQL cannot store."""
+    if isinstance(value, str):
+        return paragraph(value)
+    if isinstance(value, dict):
+        return {paragraph(str(key)): clean_json(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, list):
+        return [clean_json(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+Line = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True), AfterValidator(one_line)]
+Paragraph = Annotated[str, AfterValidator(paragraph)]

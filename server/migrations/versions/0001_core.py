@@ -1,0 +1,325 @@
+"""The log, the state it makes, and who may do what to them.
+
+Revision ID: 0001
+Revises:
+"""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+ROLES = """
+do $$
+declare
+    name text;
+begin
+    foreach name in array array['pmis_app', 'pmis_sealer', 'pmis_auditor'] loop
+        if not exists (select from pg_roles where rolname = name) then
+            execute format('create role %I nologin', name);
+        end if;
+        if not pg_has_role(current_user, name, 'member') then
+            execute format('grant %I to current_user', name);
+        end if;
+    end loop;
+end
+$$;
+"""
+
+LOG = r"""
+create schema ledger;
+create schema state;
+create schema identity;
+
+create sequence ledger.event_position;
+
+create table ledger.event (
+    position bigint primary key,
+    id uuid not null,
+    stream_type text not null,
+    stream_id uuid not null,
+    stream_version integer not null check (stream_version >= 1),
+    project_id uuid,
+    type text not null check (type ~ '^[a-z_]+\.[a-z_]+$'),
+    schema_version integer not null check (schema_version >= 1),
+    payload text not null check (payload is json object),
+    actor text not null check (actor ~ '^(person|agent|service|system):[A-Za-z0-9._-]+$'),
+    actor_name text not null check (actor_name !~ '[[:cntrl:]]' and length(actor_name) between 1 and 300),
+    on_behalf_of text check (on_behalf_of ~ '^(person|agent|service|system):[A-Za-z0-9._-]+$'),
+    on_behalf_of_name text check (on_behalf_of_name !~ '[[:cntrl:]]' and length(on_behalf_of_name) between 1 and 300),
+    source text not null check (source in ('api', 'cli', 'chat', 'mcp', 'mail', 'import', 'job', 'system')),
+    correlation_id text not null check (correlation_id ~ '^[A-Za-z0-9._:-]{1,100}$'),
+    causation_id uuid,
+    occurred_at timestamptz not null,
+    previous_hash bytea not null check (octet_length(previous_hash) = 32),
+    content_hash bytea not null check (octet_length(content_hash) = 32),
+    xid xid8 not null,
+    unique (stream_id, stream_version),
+    unique (id),
+    check (stream_type ~ '^[a-z_]+$'),
+    check ((on_behalf_of is null) = (on_behalf_of_name is null))
+);
+alter sequence ledger.event_position owned by ledger.event.position;
+create index event_by_project on ledger.event (project_id, position desc);
+
+create function ledger.content_hash(e ledger.event) returns bytea
+language sql immutable parallel safe
+set search_path = pg_catalog
+as $$
+    select sha256(convert_to(concat_ws(E'\n',
+        'pmis-event-v1', e.position, e.id, e.stream_type, e.stream_id, e.stream_version, coalesce(e.project_id::text, '-'),
+        e.type, e.schema_version, e.actor, e.actor_name, coalesce(e.on_behalf_of, '-'), coalesce(e.on_behalf_of_name, '-'),
+        e.source, e.correlation_id, coalesce(e.causation_id::text, '-'),
+        to_char(e.occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        encode(e.previous_hash, 'hex'), encode(sha256(convert_to(e.payload, 'UTF8')), 'hex')), 'UTF8'))
+$$;
+
+-- The only way in. The caller names the version it expects; position, time, hashes and transaction are the database's.
+create function ledger.append_event(
+    p_id uuid, p_stream_type text, p_stream_id uuid, p_stream_version integer, p_project_id uuid,
+    p_type text, p_schema_version integer, p_payload text, p_actor text, p_actor_name text,
+    p_on_behalf_of text, p_on_behalf_of_name text, p_source text, p_correlation_id text, p_causation_id uuid
+) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog
+as $$
+declare
+    e ledger.event;
+begin
+    e.previous_hash := '\x0000000000000000000000000000000000000000000000000000000000000000';
+    if p_stream_version > 1 then
+        select content_hash, stream_type, project_id into e.previous_hash, e.stream_type, e.project_id
+        from ledger.event where stream_id = p_stream_id and stream_version = p_stream_version - 1;
+        if not found or e.stream_type <> p_stream_type or e.project_id is distinct from p_project_id then
+            raise exception 'stream % % does not stand at version %', p_stream_type, p_stream_id, p_stream_version - 1
+                using errcode = 'PM001';
+        end if;
+    end if;
+    e.position := nextval('ledger.event_position');
+    e.id := p_id;
+    e.stream_type := p_stream_type;
+    e.stream_id := p_stream_id;
+    e.stream_version := p_stream_version;
+    e.project_id := p_project_id;
+    e.type := p_type;
+    e.schema_version := p_schema_version;
+    e.payload := p_payload;
+    e.actor := p_actor;
+    e.actor_name := p_actor_name;
+    e.on_behalf_of := p_on_behalf_of;
+    e.on_behalf_of_name := p_on_behalf_of_name;
+    e.source := p_source;
+    e.correlation_id := p_correlation_id;
+    e.causation_id := p_causation_id;
+    e.occurred_at := transaction_timestamp();
+    e.xid := pg_current_xact_id();
+    e.content_hash := ledger.content_hash(e);
+    insert into ledger.event values (e.*);
+    return e.position;
+exception when unique_violation then
+    raise exception 'stream % % already has version %', p_stream_type, p_stream_id, p_stream_version
+        using errcode = 'PM001';
+end
+$$;
+
+create function ledger.refuse_change() returns trigger
+language plpgsql
+as $$
+begin
+    raise exception '% is append-only: % refused', tg_relid::regclass, tg_op using errcode = 'PM002';
+end
+$$;
+create trigger event_is_append_only before update or delete on ledger.event
+    for each row execute function ledger.refuse_change();
+create trigger event_is_not_truncated before truncate on ledger.event
+    for each statement execute function ledger.refuse_change();
+
+-- No event, no commit: judged at the end of the transaction, so that rows and events may be written in any order.
+create function ledger.require_event() returns trigger
+language plpgsql
+set search_path = pg_catalog
+as $$
+begin
+    if not exists (
+        select from ledger.event
+        where stream_id = new.id and stream_version = new.version and stream_type = tg_argv[0]
+          and xid = pg_current_xact_id()
+    ) then
+        raise exception 'state row %.% is at version % without an event of this transaction', tg_table_name, new.id, new.version
+            using errcode = 'PM003';
+    end if;
+    return null;
+end
+$$;
+
+create table ledger.idempotency (
+    actor text not null,
+    key text not null,
+    fingerprint bytea not null,
+    project_id uuid,
+    action text,
+    status smallint,
+    headers text,
+    body bytea,
+    created_at timestamptz not null default transaction_timestamp(),
+    primary key (actor, key)
+) with (fillfactor = 70);
+create index idempotency_by_age on ledger.idempotency (created_at);
+
+-- What the transaction promised to the outside; unique keys make a promise once. The relay deletes nothing it did not send.
+create table ledger.outbox (
+    id uuid primary key,
+    topic text not null,
+    key text not null unique,
+    payload text not null check (payload is json object),
+    event_id uuid not null references ledger.event (id),
+    created_at timestamptz not null default transaction_timestamp(),
+    sent_at timestamptz
+);
+
+-- Values that may have to be erased stand beside the log, sealed under a key per subject; the log holds their digest.
+create table ledger.vault_key (
+    subject uuid primary key,
+    wrapped bytea,
+    destroyed_at timestamptz
+);
+create table ledger.vault (
+    ref text primary key,
+    subject uuid not null references ledger.vault_key (subject),
+    ciphertext bytea not null
+);
+"""
+
+STATE = """
+create table state.project (
+    id uuid primary key, version integer not null, project_id uuid not null check (project_id = id), doc text not null,
+    prefix text not null unique, name text not null
+);
+create table state.package_number (project_id uuid primary key, last integer not null);
+create table state.package (
+    id uuid primary key, version integer not null, project_id uuid not null, doc text not null,
+    number integer not null, code text not null unique, status text not null, package_type text,
+    owner_id uuid, vendor_id uuid, amount numeric, currency text, planned_end date,
+    external_ref text, deleted boolean not null,
+    unique (project_id, number)
+) with (fillfactor = 70);
+create unique index package_external_ref on state.package (project_id, external_ref) where external_ref is not null;
+create index package_by_age on state.package (project_id, id);
+create index package_by_amount on state.package (project_id, amount, id);
+create index package_by_planned_end on state.package (project_id, planned_end, id);
+create table state.package_type (
+    id uuid primary key, version integer not null, project_id uuid not null, doc text not null,
+    name text not null, unique (project_id, name)
+);
+create table state.task (
+    id uuid primary key, version integer not null, project_id uuid not null, doc text not null,
+    package_id uuid not null, status text not null, assignee_id uuid, due_date date,
+    external_ref text, deleted boolean not null
+) with (fillfactor = 70);
+create unique index task_external_ref on state.task (project_id, external_ref) where external_ref is not null;
+create index task_by_age on state.task (project_id, id);
+create index task_by_package on state.task (package_id, id);
+create index task_by_due_date on state.task (project_id, due_date, id);
+create table state.party (
+    id uuid primary key, version integer not null, project_id uuid not null, doc text not null,
+    name text not null, email text, kind text not null, external_ref text, deleted boolean not null
+) with (fillfactor = 80);
+create unique index party_email on state.party (project_id, lower(email)) where email is not null;
+create unique index party_external_ref on state.party (project_id, external_ref) where external_ref is not null;
+create index party_by_age on state.party (project_id, id);
+create table state.comment (
+    id uuid primary key, version integer not null, project_id uuid not null, doc text not null,
+    entity_type text not null, entity_id uuid not null, deleted boolean not null
+);
+create index comment_by_entity on state.comment (entity_id, id);
+create index comment_by_age on state.comment (project_id, id);
+create table state.person (
+    id uuid primary key, version integer not null, project_id uuid check (project_id is null), doc text not null,
+    name text not null, active boolean not null, instance_admin boolean not null, instance_auditor boolean not null
+);
+create table state.membership (
+    id uuid primary key, version integer not null, project_id uuid not null, doc text not null,
+    person_id uuid not null, roles text[] not null, unique (project_id, person_id)
+);
+create index membership_by_person on state.membership (person_id);
+create table state.delegation (
+    id uuid primary key, version integer not null, project_id uuid not null, doc text not null,
+    from_person uuid not null, to_person uuid not null, starts_at timestamptz not null, ends_at timestamptz not null,
+    revoked boolean not null
+);
+create index delegation_by_project on state.delegation (project_id, ends_at);
+create table state.policy (
+    id uuid primary key, version integer not null, project_id uuid check (project_id is null), doc text not null
+);
+create table state.approval (
+    id uuid primary key, version integer not null, project_id uuid, doc text not null,
+    status text not null, route text not null, target_type text not null, target_id uuid not null,
+    proposer text not null, expires_at timestamptz
+) with (fillfactor = 70);
+create index approval_by_age on state.approval (project_id, id);
+create index approval_waiting on state.approval (project_id, id) where status in ('pending', 'confirmation_required');
+create index approval_by_target on state.approval (target_id, id);
+-- The open approvals of each record, so that a record which moves finds the approvals it makes void.
+create table state.approval_target (
+    target_id uuid not null, approval_id uuid not null, primary key (target_id, approval_id)
+);
+create index approval_target_by_approval on state.approval_target (approval_id);
+create table state.search (
+    entity_id uuid primary key, entity_type text not null, project_id uuid not null, body text not null,
+    vector tsvector generated always as (to_tsvector('simple', body)) stored
+) with (fillfactor = 90);
+create index search_vector on state.search using gin (vector) with (fastupdate = off);
+
+create table identity.credential (
+    person_id uuid primary key, email text not null, password_hash text not null, changed_at timestamptz not null
+);
+create unique index credential_email on identity.credential (lower(email));
+"""
+
+NOUNS = (
+    "project", "package", "package_type", "task", "party", "comment", "person", "membership", "delegation", "policy", "approval",
+)
+
+
+def upgrade() -> None:
+    """Create the three schemas; the privileges come last, so that nothing is open in between."""
+    op.execute(ROLES)
+    op.execute(LOG)
+    op.execute(STATE)
+    for noun in NOUNS:
+        op.execute(
+            f"create constraint trigger {noun}_needs_its_event after insert or update on state.{noun} "
+            f"deferrable initially deferred for each row execute function ledger.require_event('{noun}')"
+        )
+        op.execute(
+            f"create trigger {noun}_is_never_deleted before delete on state.{noun} "
+            "for each row execute function ledger.refuse_change()"
+        )
+    op.execute(
+        """
+        revoke all on schema ledger, state, identity from public;
+        revoke all on all functions in schema ledger from public;
+        grant usage on schema ledger, state, identity to pmis_app;
+        grant usage on schema ledger, state to pmis_sealer, pmis_auditor;
+        grant select on all tables in schema ledger, state to pmis_app;
+        grant select on ledger.event to pmis_sealer, pmis_auditor;
+        grant select on all tables in schema state to pmis_auditor;
+        grant execute on function ledger.append_event to pmis_app;
+        grant insert, update, delete on ledger.idempotency to pmis_app;
+        grant insert on ledger.outbox to pmis_app;
+        grant update (sent_at) on ledger.outbox to pmis_app;
+        grant insert, update on ledger.vault_key, ledger.vault to pmis_app;
+        grant insert, update on all tables in schema state to pmis_app;
+        grant delete on state.approval_target, state.search to pmis_app;
+        grant select, insert, update on identity.credential to pmis_app;
+        grant usage on schema public to pmis_app;
+        """
+    )
+
+
+def downgrade() -> None:
+    """The log is never taken back; restore a backup instead."""
+    message = "there is no way back from the first migration; restore a backup"
+    raise NotImplementedError(message)

@@ -1,0 +1,415 @@
+"""Settings: environment variables, each with a description; the reference page is made from this class.
+
+Where a value comes from, first hit wins: an argument (tests), the variable `NAME`, for secrets the file named by
+`NAME_FILE`, what `pmis up` keeps in the data folder (`runtime.json` while it runs, `secrets.json` for good), the
+default.
+An empty variable counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, cast
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pmis.kit.errors import PmisError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic.fields import FieldInfo
+
+MIN_SECRET_BYTES: Final = 32
+_PLACEHOLDERS: Final = (
+    "changeme",
+    "change-me",
+    "change_me",
+    "replace-me",
+    "replaceme",
+    "default",
+    "example",
+    "insecure",
+    "secret",
+    "password",
+)
+_MIN_DISTINCT: Final = 8
+_DEFAULT_PASSWORDS: Final = frozenset(
+    {"postgres", "password", "pmis", "admin", "root", "test", "changeme", "secret", "redis", "valkey"}
+)
+_OTHER_LOGINS: Final = frozenset({"DATABASE_OWNER_URL", "DATABASE_SEALER_URL", "DATABASE_AUDITOR_URL"})
+
+
+class SettingsError(PmisError):
+    """The environment does not describe a system that can run; the text names each variable."""
+
+    code = "invalid_settings"
+    title = "The settings are not valid"
+
+
+def checkout() -> Path | None:
+    """The folder of the source checkout this runs from, or None for an installed distribution."""
+    root = Path(__file__).resolve().parents[3]
+    return root if (root / "server" / "pyproject.toml").is_file() else None
+
+
+def default_data_dir() -> Path:
+    """`.data` in the checkout; where that cannot be written (or there is no checkout), a folder of the user's own."""
+    root = checkout()
+    if root is not None:
+        folder = root / ".data"
+        if os.access(folder if folder.exists() else root, os.W_OK | os.X_OK):
+            return folder
+    if base := os.environ.get("XDG_DATA_HOME"):
+        return Path(base) / "pmis"
+    try:
+        return Path.home() / ".local" / "share" / "pmis"
+    except RuntimeError:  # a container's user without a passwd entry
+        return Path(tempfile.gettempdir()) / f"pmis-{os.getuid()}"
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """`NAME_FILE` for every secret: the file's text without the line break at its end."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = field_name.upper()
+        path = os.environ.get(f"{name}_FILE")
+        if not path or not _is_secret(field):
+            return None, field_name, False
+        if os.environ.get(name):
+            raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them.")
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SettingsError(f"{name}_FILE names {path}, which cannot be read: {reason}.") from None
+
+    def __call__(self) -> dict[str, Any]:
+        return _values(self, self.settings_cls.model_fields)
+
+
+class _DataFolder(PydanticBaseSettingsSource):
+    """What `pmis up` keeps in the data folder: secrets made once, and the addresses of the servers that run now."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class asks for it
+        return self._known().get(field_name.upper()), field_name, False
+
+    def _known(self) -> Mapping[str, Any]:
+        state = self.current_state
+        folder = Path(state.get("pmis_data_dir") or default_data_dir())
+        return {**_read_json(folder / "secrets.json"), **_read_json(folder / "runtime.json")}
+
+    def __call__(self) -> dict[str, Any]:
+        known = self._known()
+        given = self.current_state
+        # A database of one's own is used as it is told: nothing of the embedded one is mixed into it.
+        skip = _OTHER_LOGINS if given.get("database_url") else frozenset[str]()
+        return {
+            name: known[name.upper()]
+            for name in self.settings_cls.model_fields
+            if name.upper() in known and name.upper() not in skip
+        }
+
+
+def _values(source: PydanticBaseSettingsSource, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    found = {name: source.get_field_value(field, name)[0] for name, field in fields.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of the data folder; nothing when it is not there or belongs to another user."""
+    try:
+        value: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    environment: Literal["development", "test", "production"] = Field(
+        "development",
+        description=(
+            "What this install is for. `production` refuses to start on missing, short or placeholder secrets "
+            "and on PMIS_NOW."
+        ),
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much the processes log.")
+    pmis_data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description=(
+            "The data folder of `pmis up`: embedded servers, generated secrets, logs, checkpoints. "
+            "Default: `.data` in the checkout, or a folder of the user's own where that cannot be written."
+        ),
+    )
+    pmis_run_as: str = Field(
+        "nobody", description="The unprivileged user that embedded servers run as when `pmis up` is started by root."
+    )
+    pmis_now: AwareDatetime | None = Field(
+        None,
+        description=(
+            "A fixed time (ISO 8601 with a time zone) instead of the clock, for evaluations. Refused in production."
+        ),
+    )
+
+    database_url: SecretStr | None = Field(
+        None,
+        description=(
+            "PostgreSQL as the application's login, `postgresql://user:password@host:5432/name`. "
+            "When it is set nothing is embedded; without it the commands use the PostgreSQL that `pmis up` runs."
+        ),
+    )
+    database_owner_url: SecretStr | None = Field(
+        None, description="The login that owns the tables; only `pmis migrate` uses it. Default: DATABASE_URL."
+    )
+    database_sealer_url: SecretStr | None = Field(
+        None,
+        description=(
+            "The login that seals the log (role pmis_sealer). Default: DATABASE_OWNER_URL, then DATABASE_URL."
+        ),
+    )
+    database_auditor_url: SecretStr | None = Field(
+        None,
+        description=(
+            "The login that only reads, for exports and replay checks (role pmis_auditor). Default: DATABASE_URL."
+        ),
+    )
+    db_pool_size: int = Field(10, ge=1, le=200, description="Connections each API process may hold.")
+    lock_timeout_ms: int = Field(
+        3000, ge=1, le=60_000, description="How long a write waits for a row lock before it answers 409."
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Valkey 8 or Redis 7, broker and cache: `redis://:password@host:6379/0` or `unix:///path?db=0`.",
+    )
+
+    secret_key: SecretStr | None = Field(
+        None, description="Key for everything encrypted or signed at rest; at least 32 bytes. `pmis up` generates one."
+    )
+    jwt_secret_key: SecretStr | None = Field(
+        None,
+        description=(
+            "Key that signs access tokens; at least 32 bytes, not the same as SECRET_KEY. `pmis up` generates one."
+        ),
+    )
+    access_token_minutes: int = Field(10, ge=1, le=1440, description="How long an access token is good for.")
+    idempotency_days: int = Field(7, ge=1, le=365, description="How long the answer to an Idempotency-Key is kept.")
+
+    checkpoint_dir: Path | None = Field(
+        None,
+        description=(
+            "Where signed checkpoints of the log are written, outside the database's reach. "
+            "Default: `checkpoints` in the data folder."
+        ),
+    )
+    checkpoint_origin: str = Field(
+        "pmis.local/log",
+        pattern=r"^[^\s+]+$",
+        max_length=200,
+        description="The log's name on the first line of every checkpoint: a host name and path that is yours alone.",
+    )
+    checkpoint_signing_key: SecretStr | None = Field(
+        None, description="Base64 of the 32-byte Ed25519 seed that signs checkpoints. `pmis up` generates one."
+    )
+    seal_interval_seconds: int = Field(
+        60, ge=1, le=86_400, description="How often the log is sealed when there are new events."
+    )
+    seal_events: int = Field(
+        1000, ge=1, le=1_000_000, description="How many new events cause a seal before the interval is over."
+    )
+
+    api_host: str = Field("127.0.0.1", description="The address the API listens on.")
+    api_port: int = Field(8000, ge=0, le=65_535, description="The port the API listens on; 0 takes any free one.")
+    api_workers: int = Field(1, ge=1, le=64, description="How many API processes serve the port.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of other sites whose pages may call the API: comma-separated, or a JSON list."
+    )
+    max_body_bytes: int = Field(
+        1024 * 1024,
+        ge=1024,
+        le=1024 * 1024 * 1024,
+        description="The largest request body that is read; more answers 413.",
+    )
+
+    secret_names: ClassVar[tuple[str, ...]]
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError("is neither a comma-separated list nor a JSON list of texts") from None
+        return [origin.strip() for origin in value.split(",") if origin.strip()]
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _plain_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+                raise ValueError(
+                    f"{origin!r} is not an origin such as https://pmis.example.org (a wildcard is not accepted)"
+                )
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("database_url", "database_owner_url", "database_sealer_url", "database_auditor_url")
+    @classmethod
+    def _postgres_only(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        scheme, separator, rest = value.get_secret_value().partition("://")
+        if not separator or scheme.partition("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError("must begin with postgresql:// (PostgreSQL is the only database)")
+        return SecretStr(f"postgresql://{rest}")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_only(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().partition("://")[0] not in ("redis", "rediss", "unix"):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("secret_key", "jwt_secret_key", "checkpoint_signing_key")
+    @classmethod
+    def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is None or value.get_secret_value().strip() else None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env file is read: what applies must be visible
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - NAME_FILE does this, name by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, variables, files of secrets, the data folder."""
+        return init_settings, env_settings, _SecretFiles(settings_cls), _DataFolder(settings_cls)
+
+    @property
+    def app_dsn(self) -> str:
+        """How the API reaches the database; raises SettingsError when it is not said and none is embedded."""
+        return self._require_url(self.database_url)
+
+    @property
+    def owner_dsn(self) -> str:
+        """How migrations reach the database."""
+        return self._require_url(self.database_owner_url or self.database_url)
+
+    @property
+    def sealer_dsn(self) -> str:
+        """How the sealer reaches the database."""
+        return self._require_url(self.database_sealer_url or self.database_owner_url or self.database_url)
+
+    @property
+    def auditor_dsn(self) -> str:
+        """How exports and replay checks reach the database."""
+        return self._require_url(self.database_auditor_url or self.database_url)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for signed checkpoints."""
+        return self.checkpoint_dir or self.pmis_data_dir / "checkpoints"
+
+    def require_secret(self, name: Literal["secret_key", "jwt_secret_key", "checkpoint_signing_key"]) -> str:
+        """The secret of that name; raises SettingsError, which says how to set it."""
+        value = cast("SecretStr | None", getattr(self, name))
+        if value is None:
+            raise SettingsError(
+                f"{name.upper()} is not set. Set it (or {name.upper()}_FILE), or let `pmis up` generate one in "
+                f"{self.pmis_data_dir}."
+            )
+        return value.get_secret_value()
+
+    def require_servable(self) -> None:
+        """Raise SettingsError, naming every variable at fault, when the API must not be served with these settings."""
+        problems = self.problems()
+        if problems:
+            raise SettingsError("; ".join(problems) + ".", problems=problems)
+
+    def problems(self) -> list[str]:
+        """What keeps the API from being served: missing values anywhere; weak ones and PMIS_NOW in production."""
+        found = [] if self.database_url else ["DATABASE_URL is not set"]
+        strict = self.environment == "production"
+        for name in ("secret_key", "jwt_secret_key"):
+            value = cast("SecretStr | None", getattr(self, name))
+            if value is None:
+                found.append(f"{name.upper()} is not set")
+            elif strict and (fault := weakness(value.get_secret_value())):
+                found.append(f"{name.upper()} {fault}")
+        if not strict:
+            return found
+        if self.secret_key is not None and self.jwt_secret_key is not None and self.secret_key == self.jwt_secret_key:
+            found.append("JWT_SECRET_KEY is the same as SECRET_KEY")
+        for name in ("database_url", "database_owner_url", "database_sealer_url", "database_auditor_url", "redis_url"):
+            value = cast("SecretStr | None", getattr(self, name))
+            password = urlsplit(value.get_secret_value()).password if value else None
+            if password is not None and unquote(password).lower() in _DEFAULT_PASSWORDS:
+                found.append(f"{name.upper()} has a default password")
+        if self.pmis_now is not None:
+            found.append("PMIS_NOW is set, which stops the clock")
+        return found
+
+    def _require_url(self, value: SecretStr | None) -> str:
+        if value is None:
+            raise SettingsError(
+                f"DATABASE_URL is not set, and no embedded PostgreSQL runs from {self.pmis_data_dir}. "
+                "Start one with `pmis up`, or set DATABASE_URL."
+            )
+        return value.get_secret_value()
+
+
+Settings.secret_names = tuple(name.upper() for name, field in Settings.model_fields.items() if _is_secret(field))
+
+
+def weakness(secret: str) -> str | None:
+    """Why a secret must not protect anything, as the end of a sentence; None for a good one."""
+    size = len(secret.encode())
+    lowered = secret.lower()
+    if any(word in lowered for word in _PLACEHOLDERS):
+        return "is a placeholder"
+    if size < MIN_SECRET_BYTES:
+        return f"is too short ({size} bytes, at least {MIN_SECRET_BYTES} needed)"
+    if len(set(secret)) < _MIN_DISTINCT:
+        return "is not random"
+    return None
+
+
+def load_settings(**values: Any) -> Settings:  # noqa: ANN401 - the fields check their own values
+    """The settings of this process; raises SettingsError with the name of every variable at fault, never its value."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in fault['loc'][:1]).upper()} {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("; ".join(problems) + ".", problems=problems) from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()

@@ -1,0 +1,1 @@
+"""Running PMIS: embedded servers, the supervisor of `pmis up`, migrations, the doctor."""

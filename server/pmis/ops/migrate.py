@@ -1,0 +1,122 @@
+"""Bringing the database's schema to what this version needs: once, by the owner, while nobody else does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pmis.kit.errors import PmisError
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from pmis.kit.settings import Settings
+
+_LOCK: Final = 0x504D4953  # "PMIS"
+_REVISION: Final = re.compile(
+    r'^(?P<name>revision|down_revision)(?:\s*:[^=]+)?\s*=\s*(?:"(?P<value>[^"]+)"|None)\s*$', re.MULTILINE
+)
+
+
+class MigrationError(PmisError):
+    """The schema cannot be brought to this version; nothing of the failed step was kept."""
+
+    code = "migration_failed"
+    title = "The database could not be migrated"
+
+
+def migrations_folder() -> Path:
+    """The folder of the migrations, beside the package in a checkout or inside it when installed."""
+    package = Path(__file__).resolve().parents[1]
+    beside = package.parent / "migrations"
+    return beside if (beside / "env.py").is_file() else package / "migrations"
+
+
+def known_revisions() -> dict[str, str | None]:
+    """Each revision of this version and the one it follows, read without loading Alembic."""
+    found: dict[str, str | None] = {}
+    for path in sorted((migrations_folder() / "versions").glob("*.py")):
+        values = {match["name"]: match["value"] for match in _REVISION.finditer(path.read_text(encoding="utf-8"))}
+        if values.get("revision"):
+            found[str(values["revision"])] = values.get("down_revision")
+    return found
+
+
+def head_revision() -> str:
+    """The revision this version of PMIS works with."""
+    known = known_revisions()
+    heads = set(known) - set(known.values())
+    if len(heads) != 1:
+        raise MigrationError(
+            f"The migrations have {len(heads)} heads ({', '.join(sorted(heads))}); exactly one is needed."
+        )
+    return heads.pop()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    if (connection.execute("select to_regclass('public.alembic_version')").fetchone() or [None])[0] is None:
+        return None
+    row = connection.execute("select version_num from public.alembic_version").fetchone()
+    return str(row[0]) if row else None
+
+
+def upgrade(settings: Settings) -> str | None:
+    """Bring the schema to the head revision, as the owner; returns the revision it was at when something was done.
+
+    One process at a time: others wait for it and then find nothing to do. A lock that a migration cannot have within
+    its time-out fails the migration instead of stopping everybody else behind it.
+    """
+    return upgrade_database(settings.owner_dsn)
+
+
+def upgrade_database(dsn: str) -> str | None:
+    """The same for one database, reached as its owner: "" for one that was empty, None when nothing was to do."""
+    import psycopg  # noqa: PLC0415 - loads slowly
+
+    head = head_revision()
+    try:
+        with psycopg.connect(dsn, autocommit=True, application_name="pmis migrate") as connection:
+            connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
+            current = current_revision(connection)
+            if current == head:
+                return None
+            if current is not None and current not in known_revisions():
+                raise MigrationError(
+                    f"The database is at revision {current}, which this version of PMIS does not know: "
+                    "a newer version has used it. Start that version, or restore a backup."
+                )
+            _run_alembic(dsn)
+            connection.execute("grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor")
+            return current or ""
+    except psycopg.Error as error:
+        raise MigrationError(f"The database could not be migrated: {_first_line(error)}.") from error
+
+
+def _run_alembic(dsn: str) -> None:
+    from alembic import command  # noqa: PLC0415 - loads slowly, and is needed only when there is something to do
+    from alembic.config import Config  # noqa: PLC0415
+    from sqlalchemy import create_engine, pool  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    engine = create_engine(
+        dsn.replace("postgresql://", "postgresql+psycopg://", 1),
+        poolclass=pool.NullPool,
+        connect_args={"options": "-c lock_timeout=5000 -c statement_timeout=600000 -c timezone=UTC"},
+    )
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+    except DBAPIError as error:
+        raise MigrationError(f"A migration failed and was taken back: {_first_line(error.orig or error)}.") from error
+    finally:
+        engine.dispose()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -8,7 +8,6 @@ same change, the same facts and the same policy document always give the same an
 `lifecycle`  states and transitions of a package and a task
 `strict`     the base of everything in a document
 `document`   the versioned policy document, read strictly; `default.json` is the one that ships
-`proposing`  who may propose which operation on what
 `arbitrate`  facts and policy in, a decision that explains itself out
 `approvers`  seats, quorum, delegation: nobody approves their own change, in any guise
 """

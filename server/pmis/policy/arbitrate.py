@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _EXACT: Final = Context(prec=200)
 _MOST_DIGITS: Final = 30
 
+STATUS: Final = "status"
+"""The field that a step writes; the step itself says how much that matters."""
+
 _NO_HUMAN: Final = frozenset((Writer.EMAIL, Writer.SERVICE, Writer.SYSTEM))
 """Writers behind whom there is no person to confirm anything, unless the facts say otherwise."""
 
@@ -355,7 +358,9 @@ def _refused_status(facts: Facts, lifecycle: Lifecycle) -> Iterator[Reason]:
         if to_status not in (None, lifecycle.initial):
             yield Reason("refused.transition", f"It begins as {lifecycle.initial}, not as {to_status}.", given)
     elif facts.operation != Operation.TRANSITION:
-        if status is not None and lifecycle.phase(status) is None:
+        if facts.operation == Operation.PATCH and STATUS in facts.fields:
+            yield Reason("refused.transition", "A status is changed by a step of the lifecycle, not by a patch.", given)
+        elif status is not None and lifecycle.phase(status) is None:
             yield Reason("refused.transition", lifecycle.next_words(status), given)
     elif status is None or to_status is None or lifecycle.find(status, to_status) is None:
         text = f"From {status} to {to_status} there is no step. {lifecycle.next_words(status or '')}"
@@ -390,7 +395,7 @@ def _case(facts: Facts, policy: Policy) -> _Case:
         facts=facts,
         phase=phase,
         step=step,
-        fields=facts.fields - covered,
+        fields=facts.fields - covered - {STATUS},
         deltas=tuple((currency, delta) for currency, delta in deltas.items() if delta),
         amounts=tuple(amounts.items()),
     )

@@ -249,9 +249,10 @@ class OperationRule(Strict):
 class Noun(Strict):
     """What may be done to a kind of thing, by whom, and how much each of its fields matters.
 
-    Roles are those in the project, or on the instance for a thing that belongs to no project.
+    Roles are those in the project; with the scope `instance` also those on the instance itself.
     """
 
+    scope: Literal["project", "instance"]
     operations: dict[Operation, OperationRule]
     fields: dict[FieldKey, LevelWord]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -335,10 +335,10 @@ def moment(value: Json) -> datetime | None:
         return None
     stated = datetime.fromisoformat(value.strip().upper())
     offset = stated.utcoffset() or timedelta()
-    stated = stated.replace(tzinfo=None)
+    stated = stated.replace(tzinfo=UTC)
     try:
         return stated - offset
-    except OverflowError:
+    except OverflowError:  # a zone at the very first or last day of the calendar
         return stated
 
 

@@ -27,23 +27,32 @@ implementation is active.
 | `met`, or a `dateMet` without a status | `completed` |
 | taken back (only its `id` is left) | `cancelled` |
 
+A step is taken as far as the policy's guards let it: without an amount a package stays in review, without a supplier
+it is not awarded, without dates not active, and with a milestone still open not completed; a notice says so.
+
 An import only ever goes forward, and only when the publisher says something new: it never takes a step back, never
 leaves `on_hold` for a status that was already known, and never reopens what is completed or cancelled.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
 from pmis.ocds.values import child, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pmis.ocds.values import JsonObject
 
 FROZEN: Final = frozenset({"completed", "cancelled"})
 _FORWARD: Final = ("draft", "submitted", "in_review", "approved", "awarded", "active", "completed")
+_NEEDS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "approved": (("amount", "an amount with its currency"),),
+    "awarded": (("vendor_id", "a supplier"), ("amount", "an amount with its currency")),
+    "active": (("planned_start", "a start date"), ("planned_end", "an end date")),
+}
 _TASK_STEPS: Final = {
     ("pending", "in_progress"): ("in_progress",),
     ("pending", "completed"): ("in_progress", "completed"),
@@ -124,6 +133,22 @@ def milestone_status(milestone: JsonObject) -> str:
         return "cancelled"
     said = _MILESTONE.get(text(milestone.get("status")) or "")
     return said or ("completed" if text(milestone.get("dateMet")) else "pending")
+
+
+def held_at(status: str, fields: Mapping[str, Any], *, open_tasks: bool) -> tuple[str, str]:
+    """How far a package gets towards a status with what is known of it, and what is missing for the rest (or "").
+
+    The steps of the default policy need these things; an import stops before a step it cannot take.
+    """
+    if status not in _FORWARD:
+        return status, ""
+    for before, step in pairwise(_FORWARD[: _FORWARD.index(status) + 1]):
+        for name, said in _NEEDS.get(step, ()):
+            if fields.get(name) is None:
+                return before, f"{step} needs {said}"
+        if step == "completed" and open_tasks:
+            return before, "completed needs every milestone met"
+    return status, ""
 
 
 def package_path(current: str, target: str) -> tuple[str, ...] | None:

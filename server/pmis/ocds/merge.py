@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
 from pmis.kit.canonical import canonical
-from pmis.ocds.values import as_object, identifier, pack
+from pmis.ocds.values import as_list, as_object, as_objects, identifier, pack
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -29,7 +29,19 @@ def merge(compiled: JsonObject, release: JsonObject, version: str) -> JsonObject
     """The compiled release after a release in the shape of 1.1 (see `upgrade`) that was published as `version`."""
     whole = _WHOLE_IN_1_0 if version == "1.0" else _WHOLE
     content = {key: value for key, value in release.items() if key not in _OMITTED}
-    return _merge_objects(compiled, content, whole)
+    merged = _merge_objects(compiled, content, whole)
+    return _keep_roles(compiled, merged) if version == "1.0" else merged
+
+
+def _keep_roles(before: JsonObject, after: JsonObject) -> JsonObject:
+    """The roles of a 1.0 release are only those seen in it: what an organisation was before, it still is."""
+    roles = {identifier(party.get("id")): as_list(party.get("roles")) for party in as_objects(before.get("parties"))}
+    parties: list[JsonObject] = []
+    for party in as_objects(after.get("parties")):
+        now = as_list(party.get("roles"))
+        kept = [role for role in roles.get(identifier(party.get("id")), []) if role not in now]
+        parties.append(party | {"roles": [*kept, *now]} if kept else party)
+    return after | {"parties": parties} if parties else after
 
 
 def _merge_objects(old: JsonObject, new: JsonObject, whole: frozenset[str]) -> JsonObject:
@@ -58,15 +70,16 @@ def _merge_objects(old: JsonObject, new: JsonObject, whole: frozenset[str]) -> J
 
 
 def _merge_lists(old: Json, new: list[JsonObject], whole: frozenset[str]) -> list[Json]:
-    before = cast("list[Json]", old) if isinstance(old, list) else []
-    if not new or not all(isinstance(item, dict) for item in before):
-        before = before if not new else []
+    before = as_list(old)
+    if not new:
+        return before
+    if not all(isinstance(item, dict) for item in before):
+        before = []
     merged: dict[Hashable, JsonObject] = dict(_keyed(before))
     for key, item in _keyed(new):
-        combined = _merge_objects(merged.get(key, {}), item, whole)
-        if combined:
+        if combined := _merge_objects(merged.get(key, {}), item, whole):
             merged[key] = combined
-    return list(merged.values()) if new else before
+    return list(merged.values())
 
 
 def _keyed(items: list[JsonObject]) -> list[tuple[Hashable, JsonObject]]:

@@ -4,7 +4,7 @@ What changed between the two, as far as meaning hangs on it:
 
 | 1.0 | 1.1 |
 |---|---|
-| the organisation itself stands in `buyer`, `procuringEntity`, `tenderers`, `suppliers`, without an `id` | `parties` holds it once, with `roles`; the others refer to it by `id` |
+| the organisation itself in `buyer`, `procuringEntity`, `tenderers`, `suppliers` | `parties`, referred to by `id` |
 | `amendment`, one object | `amendments`, a list |
 | a transaction's `amount`, `providerOrganization`, `receiverOrganization` | `value`, `payer`, `payee` |
 
@@ -15,7 +15,7 @@ hyphen; without a registration, a digest of its name. Details that contradict wh
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from pmis.kit.canonical import sha256_hex
 from pmis.ocds.values import as_list, as_object, as_objects, child, identifier, line
@@ -62,7 +62,7 @@ def references(release: JsonObject) -> Iterator[tuple[str, tuple[str | int, ...]
         for number, transaction in enumerate(as_list(child(contract, "implementation").get("transactions")))
         for role in ("payer", "payee")
     )
-    return ((role, where, mention) for role, where, mention in slots if isinstance(mention, dict))
+    return ((role, where, as_object(mention)) for role, where, mention in slots if isinstance(mention, dict))
 
 
 def party_id(organisation: JsonObject) -> str | None:
@@ -84,10 +84,10 @@ def _parts(release: JsonObject, stage: str) -> list[JsonObject]:
 
 def _join_amendments(part: JsonObject) -> None:
     amendment = part.get("amendment")
-    amendments = part.setdefault("amendments", []) if isinstance(amendment, dict) else None
-    if isinstance(amendments, list):
-        if amendment not in amendments:
-            amendments.append(amendment)
+    amendments = part.get("amendments", [])
+    if isinstance(amendment, dict) and isinstance(amendments, list):
+        known = as_list(amendments)
+        part["amendments"] = known if amendment in known else [*known, amendment]
         del part["amendment"]
 
 
@@ -111,7 +111,7 @@ def _gather_parties(release: JsonObject) -> None:
     for party in parties:
         if identifier(party.get("id")) is None and (made := party_id(party)):
             party["id"] = made
-    by_id = {identifier(party.get("id")): party for party in reversed(parties)}
+    by_id = {known: party for party in reversed(parties) if (known := identifier(party.get("id")))}
     by_name = {name: party for party in reversed(parties) if (name := line(party.get("name")))}
     gathered: list[JsonObject] = []
     for role, _, mention in references(release):
@@ -119,13 +119,14 @@ def _gather_parties(release: JsonObject) -> None:
         known = identifier(mention.get("id"))
         if known is not None and not details:
             continue
-        namesake = by_name.get(line(mention.get("name"))) if known is None and "identifier" not in details else None
+        name = line(mention.get("name"))
+        namesake = by_name.get(name) if name and known is None and "identifier" not in details else None
         key = identifier(namesake.get("id")) if namesake else party_id(mention)
         if key is None:
             continue
         party = by_id.get(key)
         if party is None:
-            party = {"id": key, "roles": []}
+            party = cast("JsonObject", {"id": key, "roles": []})
             by_id[key] = party
             gathered.append(party)
         _move(mention, party, key, role, details)
@@ -143,6 +144,6 @@ def _move(mention: JsonObject, party: JsonObject, key: str, role: str, details: 
     for detail in details:
         if party.setdefault(detail, mention[detail]) == mention[detail]:
             del mention[detail]
-    roles = party.setdefault("roles", [])
-    if isinstance(roles, list) and role not in roles:
+    roles = as_list(party.setdefault("roles", []))
+    if role not in roles:
         roles.append(role)

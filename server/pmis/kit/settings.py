@@ -155,6 +155,17 @@ class Settings(BaseSettings):
             "Default: `.data` in the checkout, or a folder of the user's own where that cannot be written."
         ),
     )
+    pmis_url: str | None = Field(
+        None,
+        description=(
+            "Where the command line finds the API. Default: what `pmis up` serves from the data folder, "
+            "else http://API_HOST:API_PORT."
+        ),
+    )
+    pmis_postgres_bin: Path | None = Field(
+        None,
+        description="The folder of PostgreSQL's programs (16 or newer) that `pmis up` shall use instead of its own.",
+    )
     pmis_run_as: str = Field(
         "nobody", description="The unprivileged user that embedded servers run as when `pmis up` is started by root."
     )
@@ -309,6 +320,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _SecretFiles(settings_cls), _DataFolder(settings_cls)
 
     @property
+    def url(self) -> str:
+        """Where the API is, without a slash at the end."""
+        return (self.pmis_url or f"http://{self.api_host}:{self.api_port}").rstrip("/")
+
+    @property
     def app_dsn(self) -> str:
         """How the API reaches the database; raises SettingsError when it is not said and none is embedded."""
         return self._require_url(self.database_url)
@@ -397,10 +413,30 @@ def weakness(secret: str) -> str | None:
     return None
 
 
-def load_settings(**values: Any) -> Settings:  # noqa: ANN401 - the fields check their own values
-    """The settings of this process; raises SettingsError with the name of every variable at fault, never its value."""
+class _OwnSettings(Settings):
+    """The settings without what the data folder says."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return super().settings_customise_sources(
+            settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+        )[:-1]
+
+
+def load_settings(*, embedded: bool = True, **values: Any) -> Settings:  # noqa: ANN401 - the fields check their own values
+    """The settings of this process; raises SettingsError with the name of every variable at fault, never its value.
+
+    Without `embedded`, what the data folder says about servers and secrets does not count.
+    """
     try:
-        return Settings(**values)
+        return Settings(**values) if embedded else _OwnSettings(**values)
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in fault['loc'][:1]).upper()} {fault['msg'].removeprefix('Value error, ')}"

@@ -237,7 +237,7 @@ class EmbeddedPostgres:
             connection.execute(
                 sql.SQL("grant {}, {}, {} to {}").format(*map(sql.Identifier, (APP, SEALER, AUDITOR, OWNER)))
             )
-            if not connection.execute("select from pg_database where datname = %s", (DATABASE,)).fetchone():
+            if not connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone():
                 create_database(connection, DATABASE)
 
     def _pid_file(self) -> list[str]:

@@ -1,0 +1,168 @@
+"""For those who work on PMIS: the checks, the tests, and the pages made from the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from pmis.kit.errors import PmisError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer()
+
+_GATED: Final = ("ledger", "policy")
+"""The packages whose lines and branches must all be covered."""
+_WORKERS: Final = "2"
+_SUMMARY: Final = re.compile(r"\b(passed|failed|error|errors|no tests ran)\b.* in [0-9.]+s")
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class NoCheckoutError(PmisError):
+    """These commands need the source checkout and its tools."""
+
+    code = "no_checkout"
+    title = "Not a source checkout"
+
+
+@app.command()
+def lint() -> None:
+    """Check style, formatting, import rules and dependencies."""
+    raise typer.Exit(0 if _lint() else 1)
+
+
+@app.command()
+def types() -> None:
+    """Check the types, strictly."""
+    raise typer.Exit(0 if _types() else 1)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
+)
+def test(context: typer.Context) -> None:
+    """Check style, import rules and types, then run every test; with pytest's arguments, run just those tests."""
+    if context.args:
+        raise typer.Exit(_pytest(context.args))
+    sound = [_lint(), _types()]
+    if not all(sound):
+        _say("the checks above FAILED; the tests run all the same")
+    code = _pytest((), gates=True)
+    raise typer.Exit(code or (0 if all(sound) else 1))
+
+
+@app.command()
+def generate(
+    check: bool = typer.Option(False, "--check", help="Write nothing; fail when a page is not what the code says."),
+) -> None:
+    """Write the pages that are made from the code: docs/reference."""
+    from pmis.cli.reference import stale_pages, write_pages  # noqa: PLC0415 - see the package
+
+    if check:
+        stale = stale_pages(_root() / "docs" / "reference")
+        if stale:
+            raise StalePagesError(f"{', '.join(stale)} in docs/reference: not what the code says. Run `pmis generate`.")
+        return
+    for path in write_pages(_root() / "docs" / "reference"):
+        typer.echo(f"wrote {path}")
+
+
+class StalePagesError(PmisError):
+    """A generated page is not what the code says any more."""
+
+    code = "stale_pages"
+    title = "A generated page is stale"
+
+
+def _root() -> Path:
+    from pmis.kit.settings import checkout  # noqa: PLC0415 - see the package
+
+    root = checkout()
+    if root is None:
+        raise NoCheckoutError("This needs a source checkout; run ./pmis in one.")
+    return root
+
+
+def _tool(name: str) -> str:
+    path = Path(sysconfig.get_path("scripts")) / name
+    if not path.exists():
+        raise NoCheckoutError(f"{name} is not installed here. Run this as ./pmis in the checkout, which installs it.")
+    return str(path)
+
+
+def _lint() -> bool:
+    server, dev = _root() / "server", _root() / "dev"
+    targets = [str(server), *([str(dev)] if dev.is_dir() else [])]
+    config = ("--config", str(server / "pyproject.toml"))
+    return all(
+        [
+            _passes("style", _tool("ruff"), "check", "--quiet", *config, *targets),
+            _passes("formatting", _tool("ruff"), "format", "--quiet", "--check", *config, *targets),
+            _passes("import rules", _tool("lint-imports"), "--no-logo"),
+            _passes("dependencies", _tool("deptry"), "."),
+        ]
+    )
+
+
+def _types() -> bool:
+    return _passes("types", _tool("pyright"), "--pythonpath", sys.executable, "-p", str(_root() / "server"))
+
+
+def _passes(name: str, *command: str) -> bool:
+    """Run a check; its words are shown when it fails."""
+    answer = subprocess.run(
+        command, check=False, cwd=_root() / "server", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if answer.returncode:
+        typer.echo(answer.stdout.rstrip())
+    _say(f"{name}: {'FAILED' if answer.returncode else 'ok'}")
+    return answer.returncode == 0
+
+
+def _pytest(arguments: Sequence[str], *, gates: bool = False) -> int:
+    """Run pytest; with the coverage gates its own summary still comes last."""
+    command = [sys.executable, "-m", "pytest"]
+    if not gates:
+        # Paths are meant from where the caller stands.
+        config = _root() / "server" / "pyproject.toml"
+        return subprocess.run(
+            [*command, "-c", str(config), f"--rootdir={_root() / 'server'}", *arguments], check=False
+        ).returncode
+    command += ["-n", _WORKERS, "--dist", "worksteal", "--cov", "--cov-report=term", "-q"]
+    command.append(f"--color={'yes' if sys.stdout.isatty() else 'no'}")
+    summary = ""
+    with subprocess.Popen(command, cwd=_root() / "server", stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            if _SUMMARY.search(_ESCAPES.sub("", line)):
+                summary = line
+            else:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+    covered = [_is_covered(package) for package in _GATED]
+    sys.stdout.write(summary)
+    return process.returncode or (0 if all(covered) else 1)
+
+
+def _is_covered(package: str) -> bool:
+    return _passes(
+        f"coverage of {package}",
+        sys.executable,
+        "-m",
+        "coverage",
+        "report",
+        f"--include=pmis/{package}/*",
+        "--fail-under=100",
+        "--precision=2",
+    )
+
+
+def _say(text: str) -> None:
+    typer.echo(f"pmis: {text}")
+    sys.stdout.flush()

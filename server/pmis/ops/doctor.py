@@ -1,0 +1,288 @@
+"""Looks over an install and says, for each fault, what to do about it. Changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from pmis.kit.errors import PmisError
+from pmis.kit.settings import Settings, load_settings
+from pmis.ops import migrate
+from pmis.ops.datafolder import DataFolder
+from pmis.ops.valkey import BrokerError, ping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from psycopg import Connection
+
+_OLDEST_POSTGRES: Final = 160_000
+_LOW_DISK_BYTES: Final = 1 << 30
+_NO_DISK_BYTES: Final = 200 << 20
+_SKEW_SECONDS: Final = 2.0
+_UNBEARABLE_SKEW_SECONDS: Final = 30.0
+
+
+class Level(IntEnum):
+    """How bad it is; the highest becomes the exit code."""
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, and what to do when that is not right."""
+
+    check: str
+    level: Level
+    text: str
+    advice: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding for programs."""
+        return {"check": self.check, "level": self.level.name.lower(), "text": self.text, "advice": self.advice}
+
+
+def examine(**values: Any) -> list[Finding]:  # noqa: ANN401 - settings, as load_settings takes them
+    """Run every check that can be run; a check that another one's failure makes pointless is left out."""
+    try:
+        settings = load_settings(**values)
+    except PmisError as error:
+        return [
+            Finding("settings", Level.ERROR, error.detail, "Correct the variables named here (see docs/reference).")
+        ]
+    return [
+        *_settings(settings),
+        *_data_folder(settings),
+        *_database(settings),
+        _broker(settings),
+        _disk(settings),
+    ]
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    problems = [problem for problem in settings.problems() if not problem.startswith("DATABASE_URL is not")]
+    for problem in problems:
+        yield Finding(
+            "settings", Level.ERROR, f"{problem}.", "The API will not start like this. Set the variable, or its _FILE."
+        )
+    known = {name.upper() for name in Settings.model_fields} | {"PMIS_DEBUG", "PMIS_PYTHON"}
+    known |= {f"{name}_FILE" for name in Settings.secret_names}
+    for name in sorted(os.environ):
+        if name.startswith("PMIS_") and name not in known and not name.startswith("PMIS_TEST_"):
+            yield Finding(
+                "settings", Level.WARNING, f"{name} is set, and PMIS knows no such setting.", "Is it misspelt?"
+            )
+    if not problems:
+        yield Finding("settings", Level.OK, f"valid for {settings.environment}")
+
+
+def _data_folder(settings: Settings) -> Iterator[Finding]:
+    folder = DataFolder(settings.pmis_data_dir)
+    if folder.is_held():
+        yield Finding("up", Level.OK, f"`pmis up` runs from {folder.path}")
+    elif folder.runtime_file.exists():
+        yield Finding(
+            "up",
+            Level.WARNING,
+            f"`pmis up` ran from {folder.path} and was killed.",
+            "Run `pmis up` again: it clears up by itself.",
+        )
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    import psycopg  # noqa: PLC0415 - loads slowly
+
+    try:
+        dsn = settings.app_dsn
+    except PmisError as error:
+        yield Finding("database", Level.ERROR, error.detail, "Nothing works without a database.")
+        return
+    try:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="pmis doctor") as connection:
+            yield _version(connection)
+            yield from _login(connection)
+            revision = _schema(connection)
+            yield revision
+            yield _clock(connection)
+            if revision.level is Level.OK:
+                yield from _guarded(connection, _privileges)
+                yield from _guarded(connection, lambda open_: [_seal(open_, settings)])
+    except psycopg.OperationalError as error:
+        first = str(error).strip().partition("\n")[0]
+        yield Finding(
+            "database", Level.ERROR, f"It cannot be reached: {first}", "Is it running, and is DATABASE_URL right?"
+        )
+
+
+def _guarded(
+    connection: Connection, check: Callable[[Connection], Iterator[Finding] | list[Finding]]
+) -> Iterator[Finding]:
+    from psycopg import errors  # noqa: PLC0415 - loaded by now
+
+    try:
+        yield from check(connection)
+    except errors.InsufficientPrivilege as error:
+        text = str(error).strip().partition("\n")[0]
+        yield Finding("login", Level.WARNING, f"The login may not look: {text}", "Run the check as pmis_app.")
+
+
+def _version(connection: Connection) -> Finding:
+    number = connection.info.server_version
+    text = f"PostgreSQL {number // 10_000}.{number % 10_000} answers"
+    if number < _OLDEST_POSTGRES:
+        return Finding("database", Level.ERROR, text, "PMIS needs PostgreSQL 16 or newer.")
+    return Finding("database", Level.OK, text)
+
+
+def _login(connection: Connection) -> Iterator[Finding]:
+    row = connection.execute(
+        "select current_user, rolsuper, rolcreaterole, rolbypassrls, "
+        "exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+        "        where n.nspname in ('ledger', 'state') and pg_has_role(current_user, c.relowner, 'member')) "
+        "from pg_roles where rolname = current_user"
+    ).fetchone()
+    name, superuser, creates_roles, bypasses, owns = row or ("", True, True, True, True)
+    powers = [
+        text
+        for held, text in (
+            (superuser, "is a superuser"),
+            (creates_roles, "may create roles"),
+            (bypasses, "bypasses row security"),
+            (owns, "owns the tables of the log"),
+        )
+        if held
+    ]
+    if powers:
+        yield Finding(
+            "login",
+            Level.ERROR,
+            f"The API's login {name} {' and '.join(powers)}: a fault in the API could rewrite the log.",
+            "Give DATABASE_URL a login with the role pmis_app alone, and keep the owner for DATABASE_OWNER_URL.",
+        )
+    else:
+        yield Finding("login", Level.OK, f"{name} is neither owner nor superuser")
+
+
+def _privileges(connection: Connection) -> Iterator[Finding]:
+    row = connection.execute(
+        "select has_table_privilege('ledger.event', 'insert'), has_table_privilege('ledger.event', 'update'), "
+        "has_table_privilege('ledger.event', 'delete'), has_table_privilege('ledger.event', 'truncate'), "
+        "exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
+        "  where n.nspname = 'ledger' and p.proname = 'append_event' and has_function_privilege(p.oid, 'execute'))"
+    ).fetchone()
+    insert, update, delete, truncate, append = row or (True, True, True, True, False)
+    held = [
+        word
+        for may, word in ((insert, "insert"), (update, "update"), (delete, "delete"), (truncate, "truncate"))
+        if may
+    ]
+    if held:
+        yield Finding(
+            "privileges",
+            Level.ERROR,
+            f"The API's login may {', '.join(held)} events directly.",
+            "Revoke these, or use a login with the role pmis_app alone.",
+        )
+    if not append:
+        yield Finding(
+            "privileges",
+            Level.ERROR,
+            "The API's login may not append events.",
+            "Grant it the role pmis_app: grant pmis_app to the login.",
+        )
+    if append and not held:
+        yield Finding("privileges", Level.OK, "events can be appended, and not changed")
+
+
+def _schema(connection: Connection) -> Finding:
+    from psycopg import errors  # noqa: PLC0415 - loaded by now
+
+    head = migrate.head_revision()
+    try:
+        current = migrate.current_revision(connection)
+    except errors.InsufficientPrivilege:
+        return Finding(
+            "schema", Level.ERROR, "The login may not read the revision.", "Grant it the role pmis_app, then try again."
+        )
+    if current == head:
+        return Finding("schema", Level.OK, f"at revision {head}")
+    if current is None:
+        return Finding("schema", Level.ERROR, "The database is empty.", "Run `pmis migrate`.")
+    if current in migrate.known_revisions():
+        return Finding("schema", Level.ERROR, f"At revision {current}, and {head} is needed.", "Run `pmis migrate`.")
+    return Finding(
+        "schema",
+        Level.ERROR,
+        f"At revision {current}, which this version does not know.",
+        "A newer PMIS has used this database: start that version.",
+    )
+
+
+def _clock(connection: Connection) -> Finding:
+    before = time.time()
+    row = connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
+    after = time.time()
+    skew = (before + after) / 2 - float(row[0] if row else 0)
+    text = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the database's"
+    advice = "Synchronise both clocks (NTP): tokens and due dates go by them."
+    if abs(skew) > _UNBEARABLE_SKEW_SECONDS:
+        return Finding("clock", Level.ERROR, f"This clock is {text}.", advice)
+    if abs(skew) > _SKEW_SECONDS:
+        return Finding("clock", Level.WARNING, f"This clock is {text}.", advice)
+    return Finding("clock", Level.OK, "agrees with the database's")
+
+
+def _seal(connection: Connection, settings: Settings) -> Finding:
+    row = connection.execute(
+        "select sealed, unsealed, extract(epoch from clock_timestamp() - oldest_unsealed_at)::float8 "
+        "from ledger.seal_lag()"
+    ).fetchone()
+    sealed, waiting, age = row or (0, 0, None)
+    text = f"{sealed} events are sealed"
+    if not waiting:
+        return Finding("seal", Level.OK, text)
+    text += f", {waiting} wait since {age or 0:.0f} s"
+    if (age or 0) > 3 * settings.seal_interval_seconds:
+        return Finding(
+            "seal",
+            Level.WARNING,
+            f"{text}.",
+            "Is the sealer running? `pmis ledger seal` seals now and says what is wrong.",
+        )
+    return Finding("seal", Level.OK, text)
+
+
+def _broker(settings: Settings) -> Finding:
+    if settings.redis_url is None:
+        return Finding(
+            "broker", Level.WARNING, "REDIS_URL is not set.", "Set it, or use `pmis up`, which brings Valkey."
+        )
+    try:
+        asyncio.run(ping(settings.redis_url.get_secret_value()))
+    except BrokerError as error:
+        return Finding(
+            "broker", Level.ERROR, f"Valkey does not serve: {error}.", "Is it running, and is REDIS_URL right?"
+        )
+    return Finding("broker", Level.OK, "Valkey answers")
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.pmis_data_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"{free / (1 << 30):.1f} GiB free at {folder}"
+    advice = "Make room: a full disk stops every write."
+    if free < _NO_DISK_BYTES:
+        return Finding("disk", Level.ERROR, text, advice)
+    if free < _LOW_DISK_BYTES:
+        return Finding("disk", Level.WARNING, text, advice)
+    return Finding("disk", Level.OK, text)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import AsyncConnection, errors, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from pmis.kit.errors import BusyError, UnavailableError
+from pmis.kit.errors import BusyError, ConflictError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Params = Sequence[Any] | Mapping[str, Any] | None
     Row = tuple[Any, ...]
 
+_MOVED = "PM001"
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 _DOWN = (
     errors.DiskFull,
@@ -37,6 +38,10 @@ _DOWN = (
 
 def translate(error: psycopg.Error | PoolTimeout) -> Exception:
     """The problem to show for a database error, or the error itself when it is a fault of ours."""
+    if isinstance(error, psycopg.Error) and error.sqlstate == _MOVED:
+        return BusyError("Somebody else changed the same record at the same moment. Try again.")
+    if isinstance(error, errors.UniqueViolation):
+        return ConflictError("Another record already has this value.", constraint=error.diag.constraint_name)
     if isinstance(error, _BUSY):
         return BusyError("Somebody else is changing the same record. Try again in a moment.")
     if isinstance(error, (PoolTimeout, *_DOWN)) or (isinstance(error, psycopg.OperationalError) and not error.sqlstate):
@@ -148,10 +153,10 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[ReadSession]:
-        """A session whose statements all see one moment (REPEATABLE READ, read only)."""
+        """A session whose statements all see one moment (REPEATABLE READ); what it writes to scratch is taken back."""
         try:
             async with self.pool.connection() as connection:
-                await connection.execute("begin isolation level repeatable read read only")
+                await connection.execute("begin isolation level repeatable read")
                 try:
                     yield ReadSession(connection)
                 finally:
@@ -167,7 +172,10 @@ class Database:
                 try:
                     yield WriteSession(connection, await _begin(connection))
                 finally:
-                    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE and not connection.closed:
+                    if (
+                        connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+                        and not connection.closed
+                    ):
                         await connection.execute("rollback")
         except (psycopg.Error, PoolTimeout) as error:
             raise translate(error) from error

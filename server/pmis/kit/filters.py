@@ -1,0 +1,119 @@
+"""Filters that several lists share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from pmis.kit.listing import METADATA, Filter
+from pmis.kit.money import require_amount
+from pmis.kit.text import one_line
+
+SEARCH: Final = sa.Table(
+    "search",
+    METADATA,
+    sa.Column("entity_id", sa.Uuid, primary_key=True),
+    sa.Column("entity_type", sa.Text, nullable=False),
+    sa.Column("project_id", sa.Uuid, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+_WORD: Final = re.compile(r"\w+")
+MAX_QUERY: Final = 200
+
+
+def search_terms(text: str) -> str:
+    """A tsquery for all the words, each as the beginning of a word; raises ValueError when there is none."""
+    words = _WORD.findall(one_line(text[:MAX_QUERY]).lower().replace("_", " "))
+    if not words:
+        message = "give at least one word to search for"
+        raise ValueError(message)
+    return " & ".join(f"'{word}':*" for word in words[:12])
+
+
+def search_filter() -> Filter:
+    """`q`: full text, every word must begin some word of the record."""
+
+    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+        query = sa.func.to_tsquery(sa.literal_column("'simple'::regconfig"), sa.bindparam("q", type_=sa.Text))
+        found = sa.select(SEARCH.c.entity_id).where(sa.literal_column("search.vector").op("@@")(query))
+        return table.c.id.in_(found)
+
+    return Filter(
+        clause,
+        lambda text: {"q": search_terms(text)},
+        "Full text: each word must begin a word of the record.",
+        "cycle lane",
+    )
+
+
+def one_of(column: str, known: frozenset[str] | None, description: str, example: str) -> Filter:
+    """Any of the comma-separated values."""
+
+    def values(text: str) -> Mapping[str, Any]:
+        given = [one_line(item.strip()) for item in text.split(",") if item.strip()]
+        if not given:
+            message = "give at least one value"
+            raise ValueError(message)
+        if known is not None and (wrong := sorted(set(given) - known)):
+            message = f"{wrong[0]!r} is not one of {', '.join(sorted(known))}"
+            raise ValueError(message)
+        return {column: given}
+
+    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+        return table.c[column] == sa.func.any(sa.bindparam(column, type_=sa.ARRAY(sa.Text)))
+
+    return Filter(clause, values, f"{description}; several separated by commas.", example)
+
+
+def equals(column: str, convert: Callable[[str], Any], description: str, example: str) -> Filter:
+    """Exactly this value."""
+
+    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+        return table.c[column] == sa.bindparam(column, type_=table.c[column].type)
+
+    return Filter(clause, lambda text: {column: convert(text)}, description, example)
+
+
+def at_most(parameter: str, column: str, convert: Callable[[str], Any], description: str, example: str) -> Filter:
+    """This value or less."""
+
+    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+        return table.c[column] <= sa.bindparam(parameter, type_=table.c[column].type)
+
+    return Filter(clause, lambda text: {parameter: convert(text)}, description, example)
+
+
+def at_least(parameter: str, column: str, convert: Callable[[str], Any], description: str, example: str) -> Filter:
+    """This value or more."""
+
+    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+        return table.c[column] >= sa.bindparam(parameter, type_=table.c[column].type)
+
+    return Filter(clause, lambda text: {parameter: convert(text)}, description, example)
+
+
+def uuid(text: str) -> UUID:
+    """The UUID in a text; raises ValueError in plain words."""
+    try:
+        return UUID(text)
+    except ValueError:
+        message = f"{text[:40]!r} is not an id"
+        raise ValueError(message) from None
+
+
+def day(text: str) -> date:
+    """The date in a text; raises ValueError in plain words."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        message = f"{text[:40]!r} is not a date such as 2026-11-30"
+        raise ValueError(message) from None
+
+
+amount = require_amount
+line = one_line

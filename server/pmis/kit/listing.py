@@ -1,0 +1,190 @@
+"""Lists: filtered, sorted, paged by key, made of documents that were rendered when they were written.
+
+The statement for each combination of filters and order is composed once with SQLAlchemy Core and kept. Over several
+projects each project contributes at most one page through its own index, so a page costs the same at any depth and
+however few of the instance's projects the caller may see.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import date
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from pmis.kit.errors import InvalidInputError
+from pmis.kit.paging import decode_cursor, encode_cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
+
+    from pmis.kit.db import Session
+
+METADATA: Final = sa.MetaData(schema="state")
+_DIALECT: Final = postgresql.psycopg.dialect()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+
+
+def state_table(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    """A table of state: the four columns that all have, then its own."""
+    return sa.Table(
+        name,
+        METADATA,
+        sa.Column("id", sa.Uuid, primary_key=True),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("project_id", sa.Uuid),
+        sa.Column("doc", sa.Text, nullable=False),
+        *columns,
+    )
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A query parameter that narrows a list. `values` turns its text into parameters, or raises ValueError."""
+
+    clause: Callable[[sa.Table], sa.ColumnElement[bool]]
+    values: Callable[[str], Mapping[str, Any]]
+    description: str
+    example: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What can be asked of one table's list. Orders map a name to a column; `id` is always the last key."""
+
+    table: sa.Table
+    orders: Mapping[str, str]
+    default_order: str
+    filters: Mapping[str, Filter] = field(default_factory=dict[str, Filter])
+    hides_deleted: bool = False
+
+    def __hash__(self) -> int:
+        """By identity: listings are made once, when their module is read."""
+        return id(self)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of documents, and the cursor of the next one."""
+
+    docs: list[str]
+    next: str | None
+
+    def body(self) -> bytes:
+        """The JSON answer."""
+        following = json.dumps(self.next)
+        return f'{{"items":[{",".join(self.docs)}],"next":{following}}}'.encode()
+
+
+@lru_cache(maxsize=1024)
+def _statement(
+    listing: Listing,
+    filters: tuple[str, ...],
+    order: str,
+    descending: bool,
+    after: bool,
+    deleted: bool,
+    spread: bool,  # noqa: FBT001
+) -> str:
+    table = listing.table
+    name = listing.orders[order]
+    key = table.c[name]
+    keys = [table.c.id] if name == "id" else [key, table.c.id]
+    query = sa.select(table.c.doc, *[column.label(f"key{i}") for i, column in enumerate(keys)])
+    for parameter in filters:
+        query = query.where(listing.filters[parameter].clause(table))
+    if listing.hides_deleted and not deleted:
+        query = query.where(~table.c.deleted)
+    if after:
+        here, there = (
+            sa.tuple_(*keys),
+            sa.tuple_(*[sa.bindparam(f"after{i}", type_=c.type) for i, c in enumerate(keys)]),
+        )
+        query = query.where(here < there if descending else here > there)
+    if name != "id" and table.c[name].nullable:
+        query = query.where(key.is_not(None))
+    limit = sa.bindparam("limit", type_=sa.Integer)
+    ordered = [column.desc() if descending else column.asc() for column in keys]
+    if not spread:
+        query = (
+            query.where(table.c.project_id == sa.bindparam("project", type_=sa.Uuid)).order_by(*ordered).limit(limit)
+        )
+        return str(query.compile(dialect=_DIALECT))
+    projects = sa.func.unnest(sa.bindparam("projects", type_=postgresql.ARRAY(sa.Uuid))).table_valued("id").alias("p")
+    each = query.where(table.c.project_id == projects.c.id).order_by(*ordered).limit(limit).lateral("each")
+    outer = [each.c[f"key{i}"] for i in range(len(keys))]
+    spread_query = (
+        sa.select(each.c.doc, *outer)
+        .select_from(projects.join(each, sa.true()))
+        .order_by(*[column.desc() if descending else column.asc() for column in outer])
+        .limit(limit)
+    )
+    return str(spread_query.compile(dialect=_DIALECT))
+
+
+def _typed(value: Any, column: sa.Column[Any], *, parameter: str) -> Any:  # noqa: ANN401 - whatever the column holds
+    kind = column.type.python_type
+    try:
+        return kind.fromisoformat(value) if issubclass(kind, date) else kind(value)
+    except (ValueError, TypeError, ArithmeticError, AttributeError):
+        raise InvalidInputError(
+            "The cursor is not one of this list in this order. Start again without it.",
+            errors=[{"pointer": f"/query/{parameter}", "message": "not a cursor of this list", "type": "value_error"}],
+        ) from None
+
+
+async def page(
+    session: Session,
+    listing: Listing,
+    *,
+    projects: Sequence[UUID],
+    filters: Mapping[str, str],
+    sort: str | None,
+    cursor: str | None,
+    limit: int,
+    deleted: bool = False,
+) -> Page:
+    """One page of what lies in the projects. Raises InvalidInputError for a filter, order or cursor that is none.
+
+    `sort` is the name of an order, with a leading minus for the other direction. Rows without a value in the column
+    that is sorted by are not in the list.
+    """
+    order = sort or listing.default_order
+    descending = order.startswith("-")
+    name = order.removeprefix("-")
+    if name not in listing.orders:
+        known = ", ".join(sorted(listing.orders))
+        raise InvalidInputError(
+            f"sort: there is no order {name!r}; use one of {known}, with a leading minus to turn it round.",
+            errors=[{"pointer": "/query/sort", "message": f"one of {known}", "type": "enum"}],
+        )
+    params: dict[str, Any] = {"limit": limit + 1}
+    for parameter, text in filters.items():
+        try:
+            params.update(listing.filters[parameter].values(text))
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{parameter}: {error}",
+                errors=[{"pointer": f"/query/{parameter}", "message": str(error), "type": "value_error"}],
+            ) from None
+    keys = 1 if listing.orders[name] == "id" else 2
+    if cursor:
+        columns = [listing.table.c[listing.orders[name]], listing.table.c.id][-keys:]
+        for i, (value, column) in enumerate(zip(decode_cursor(cursor, order, keys), columns, strict=True)):
+            params[f"after{i}"] = _typed(value, column, parameter="cursor")
+    spread = len(projects) != 1
+    if spread:
+        params["projects"] = list(projects)
+    else:
+        params["project"] = projects[0]
+    statement = _statement(listing, tuple(sorted(filters)), name, descending, bool(cursor), deleted, spread)
+    rows = await session.all(statement, params)
+    following = None
+    if len(rows) > limit:
+        rows = rows[:limit]
+        following = encode_cursor(order, [str(value) for value in rows[-1][1:]])
+    return Page([row[0] for row in rows], following)

@@ -256,14 +256,14 @@ create table state.policy (
 create table state.approval (
     id uuid primary key, version integer not null, project_id uuid, doc text not null,
     status text not null, route text not null, target_type text not null, target_id uuid not null,
-    proposer text not null, expires_at timestamptz
+    proposer_ref text not null, expires_at timestamptz
 ) with (fillfactor = 70);
 create index approval_by_age on state.approval (project_id, id);
 create index approval_waiting on state.approval (project_id, id) where status in ('pending', 'confirmation_required');
 create index approval_by_target on state.approval (target_id, id);
--- The open approvals of each record, so that a record which moves finds the approvals it makes void.
+-- The approvals of each record: one that moves finds the open ones, which it makes void; a timeline finds them all.
 create table state.approval_target (
-    target_id uuid not null, approval_id uuid not null, primary key (target_id, approval_id)
+    target_id uuid not null, approval_id uuid not null, open boolean not null, primary key (target_id, approval_id)
 );
 create index approval_target_by_approval on state.approval_target (approval_id);
 create table state.search (

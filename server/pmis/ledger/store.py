@@ -1,0 +1,188 @@
+"""Appends events and projects them, in the transaction of a `WriteSession`."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
+from uuid import UUID
+
+from pmis.kit.canonical import canonical
+from pmis.kit.ids import uuid7
+from pmis.ledger.event import Actor, Event, Fact, Origin
+from pmis.ledger.projection import AnyProjection, Child, Entity, Projection
+from pmis.ledger.upcast import current_version
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime
+
+    from pmis.kit.db import Row, Session, WriteSession
+
+E = TypeVar("E", bound=Entity)
+
+APPEND: Final = "select ledger.append_event(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+EVENT_COLUMNS: Final = (
+    "id, stream_type, stream_id, stream_version, project_id, type, schema_version, payload, "
+    "actor, actor_name, on_behalf_of, on_behalf_of_name, occurred_at"
+)
+
+
+@cache
+def _insert(projection: type[AnyProjection]) -> str:
+    columns = ("id", "version", "project_id", "doc", *projection.columns)
+    return (
+        f"insert into state.{projection.stream_type} ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
+    )
+
+
+@cache
+def _update(projection: type[AnyProjection]) -> str:
+    columns = ("id", "version", "project_id", "doc", *projection.columns)
+    return (
+        f"update state.{projection.stream_type} set {', '.join(f'{column} = %s' for column in columns)} "
+        "where id = %s and version = %s"
+    )
+
+
+def _delete_children(child: Child) -> str:
+    return f"delete from state.{child.table} where {child.key} = %s"
+
+
+def _insert_child(child: Child) -> str:
+    marks = ", ".join(["%s"] * len(child.columns))
+    return f"insert into state.{child.table} ({', '.join(child.columns)}) values ({marks})"
+
+
+async def append(
+    session: WriteSession,
+    projection: Projection[E],
+    entity: E | None,
+    facts: Sequence[Fact],
+    *,
+    origin: Origin,
+    stream_id: UUID,
+    project_id: UUID | None,
+) -> tuple[E, list[Event]]:
+    """Append the facts to the entity's stream and bring its row to what they make of it.
+
+    `entity` is the state that was read under a lock, or None for a stream that begins. Raises ConflictError when the
+    stream does not stand where the entity does. At least one fact is needed; nothing is committed.
+    """
+    before = entity
+    events: list[Event] = []
+    statements: list[tuple[str, Sequence[Any]]] = []
+    actor = origin.actor
+    for fact in facts:
+        text = canonical(fact.payload)
+        event = Event(
+            id=uuid7(),
+            stream_type=projection.stream_type,
+            stream_id=stream_id,
+            stream_version=(entity.version if entity else 0) + 1,
+            project_id=project_id,
+            type=fact.type,
+            schema_version=current_version(fact.type),
+            # What is applied is what the log holds, so that a replay finds the very same values in the same order.
+            payload=json.loads(text),
+            actor=actor,
+            occurred_at=session.now,
+        )
+        statements.append(
+            (
+                APPEND,
+                (
+                    event.id,
+                    event.stream_type,
+                    stream_id,
+                    event.stream_version,
+                    project_id,
+                    event.type,
+                    event.schema_version,
+                    text,
+                    actor.ref,
+                    actor.name,
+                    actor.on_behalf_of,
+                    actor.on_behalf_of_name,
+                    origin.source,
+                    origin.correlation_id,
+                    origin.causation_id,
+                ),
+            )
+        )
+        entity = projection.apply(entity, event)
+        events.append(event)
+    if entity is None:
+        message = "append needs at least one fact"
+        raise ValueError(message)
+    row = projection.row(entity)
+    if before is None:
+        statements.append((_insert(type(projection)), row))
+    else:
+        statements.append((_update(type(projection)), (*row, before.id, before.version)))
+    statements.extend(_child_statements(projection, before, entity))
+    async with session.connection.pipeline():
+        for statement, params in statements:
+            await session.connection.execute(cast("LiteralString", statement), params)
+    return entity, events
+
+
+def _child_statements(projection: Projection[E], before: E | None, after: E) -> list[tuple[str, Sequence[Any]]]:
+    statements: list[tuple[str, Sequence[Any]]] = []
+    old = projection.children(before) if before else {}
+    new = projection.children(after)
+    for child in projection.child_tables:
+        rows = new.get(child.table, [])
+        if rows == old.get(child.table, []):
+            continue
+        if old.get(child.table):
+            statements.append((_delete_children(child), (after.id,)))
+        statements.extend((_insert_child(child), row) for row in rows)
+    return statements
+
+
+def event_of(row: Row) -> Event:
+    """The event in a row of EVENT_COLUMNS."""
+    identity, stream_type, stream_id, version, project_id, type_, schema_version, payload, *who, occurred_at = row
+    return Event(
+        id=identity,
+        stream_type=stream_type,
+        stream_id=stream_id,
+        stream_version=version,
+        project_id=project_id,
+        type=type_,
+        schema_version=schema_version,
+        payload=json.loads(payload),
+        actor=Actor(*who),
+        occurred_at=occurred_at,
+    )
+
+
+async def entity_as_of(session: Session, projection: Projection[E], stream_id: UUID, at: datetime) -> E | None:
+    """The entity as it stood at a moment, or None when it did not exist yet."""
+    entity: E | None = None
+    for row in await session.all(
+        f"select {EVENT_COLUMNS} from ledger.event where stream_id = %s and occurred_at <= %s order by stream_version",
+        (stream_id, at),
+    ):
+        entity = projection.apply(entity, event_of(row))
+    return entity
+
+
+async def folded(session: Session, projection: Projection[E], *, project_id: UUID | None = None) -> AsyncIterator[E]:
+    """Every entity of a projection, made from nothing but the log, in the order of their ids.
+
+    Bounded memory: one stream at a time. With `project_id`, only that project's streams.
+    """
+    entity: E | None = None
+    where = "stream_type = %s" + (" and project_id = %s" if project_id else "")
+    params = (projection.stream_type, project_id) if project_id else (projection.stream_type,)
+    statement = f"select {EVENT_COLUMNS} from ledger.event where {where} order by stream_id, stream_version"
+    async for row in session.stream(statement, params):
+        event = event_of(row)
+        if entity is not None and entity.id != event.stream_id:
+            yield entity
+            entity = None
+        entity = projection.apply(entity, event)
+    if entity is not None:
+        yield entity

@@ -1,0 +1,511 @@
+"""What people say to a waiting approval: approve, reject, ask for changes, confirm, withdraw, revise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
+
+from pmis.approval.change import digest
+from pmis.approval.errors import (
+    ApprovalClosedError,
+    ApprovalExpiredError,
+    ApprovalVoidError,
+    DigestMismatchError,
+    MayNotDecideError,
+)
+from pmis.approval.models import APPROVALS, Approval
+from pmis.approval.propose import (
+    Outcome,
+    Request,
+    Wanted,
+    active_policy,
+    actor_of,
+    apply_changes,
+    judge,
+    load,
+    promise_changes,
+    propose,
+    waiting_steps,
+)
+from pmis.approval.registry import NOUNS
+from pmis.kit.errors import NotFoundError, PmisError
+from pmis.ledger.event import Actor, Fact, Origin
+from pmis.ledger.outbox import promise
+from pmis.ledger.store import append
+from pmis.policy.access import DECIDING_ROLES, Action, Principal, Role, authorize
+from pmis.policy.approvers import (
+    Candidate,
+    DecisionRefusedError,
+    Delegation,
+    Round,
+    Vote,
+    is_complete,
+    may_confirm,
+    may_decide,
+)
+from pmis.policy.approvers import Verdict as Said
+from pmis.policy.arbitrate import Decision
+from pmis.policy.document import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.vault import Vault
+    from pmis.policy.document import Policy
+
+VerdictName = Literal["approve", "reject", "request_changes"]
+_NOBODY: Final = UUID(int=0)
+
+
+async def visible_approval(
+    session: Session, principal: Principal, approval_id: UUID, *, lock: bool = False
+) -> Approval:
+    """The approval, if the principal may see it; raises NotFoundError otherwise."""
+    row = await session.one(
+        "select doc from state.approval where id = %s" + (" for update" if lock else ""), (approval_id,)
+    )
+    if row is None:
+        raise NotFoundError("There is no such approval.")
+    approval = Approval.model_validate_json(row[0])
+    authorize(principal, Action.READ, approval.project_id)
+    return approval
+
+
+async def _locked(session: WriteSession, principal: Principal, approval_id: UUID) -> Approval:
+    """The approval under lock, after every record that it would change: the one order in which all take locks."""
+    seen = await visible_approval(session, principal, approval_id)
+    existing = [
+        Wanted(NOUNS[change.target_type], "patch", change.target, {}, change.project_id)
+        for change in seen.changes
+        if change.base_version > 0
+    ]
+    if existing:
+        await load(session, existing)
+    return await visible_approval(session, principal, approval_id, lock=True)
+
+
+async def _require_open(session: WriteSession, approval: Approval, statuses: Sequence[str] = ("pending",)) -> None:
+    if approval.is_open and approval.expires_at is not None and session.now >= approval.expires_at:
+        await expire(session, approval, correlation_id=f"expiry-{approval.id}")
+        raise ApprovalExpiredError(
+            f"This approval expired on {approval.expires_at:%Y-%m-%d %H:%M} UTC. Propose the change again."
+        )
+    if approval.status not in statuses:
+        detail = f"This approval is {approval.status.replace('_', ' ')}"
+        raise ApprovalClosedError(
+            detail + (f": {approval.closed_reason}." if approval.closed_reason else "."),
+            approval_status=approval.status,
+        )
+
+
+def _require_digest(approval: Approval, shown: str | None) -> None:
+    if digest(approval.changes, approval.policy_version) != approval.digest:
+        raise DigestMismatchError(
+            "The stored change is not the one that was digested. Nothing was applied; tell your administrator."
+        )
+    if shown is not None and shown != approval.digest:
+        raise DigestMismatchError(
+            "You saw another version of this change. Read it again before you decide.", digest=approval.digest
+        )
+
+
+@dataclass(frozen=True)
+class _Electorate:
+    """Who may lend or fill seats in a project at a moment."""
+
+    policy: Policy
+    at: datetime
+    delegations: tuple[Delegation, ...]
+    electors: frozenset[UUID]
+
+
+async def _electorate(session: Session, project_id: UUID | None, at: datetime, policy: Policy) -> _Electorate:
+    rows = await session.all(
+        "select from_person, to_person, starts_at, ends_at, m.roles from state.delegation d "
+        "join state.membership m on m.person_id = d.from_person and m.project_id = d.project_id "
+        "where d.project_id = %s and not revoked and ends_at > %s",
+        (project_id, at),
+    )
+    electors: list[tuple[Any, ...]] = []
+    if policy.solo.enabled:
+        electors = await session.all(
+            "select person_id from state.membership m join state.person p on p.id = person_id "
+            "where m.project_id = %s and roles && %s::text[] and p.active",
+            (project_id, sorted(DECIDING_ROLES)),
+        )
+    return _Electorate(
+        policy,
+        at,
+        tuple(
+            Delegation(giver, taker, starts, ends, project_id, frozenset(Role(role) for role in roles))
+            for giver, taker, starts, ends, roles in rows
+        ),
+        frozenset(person for (person,) in electors),
+    )
+
+
+def _round(approval: Approval, electorate: _Electorate) -> Round:
+    decision = Decision.from_json(approval.decision)
+    return Round(
+        steps=decision.steps,
+        order=decision.order,
+        at=electorate.at,
+        proposers=frozenset({approval.proposer.person_id} if approval.proposer.person_id else ()),
+        votes=tuple(
+            Vote(vote.person_id, vote.seat_person_id, vote.step, Said(vote.verdict), vote.exception)
+            for vote in approval.verdicts
+        ),
+        delegations=electorate.delegations,
+        project_id=approval.project_id,
+        solo=electorate.policy.solo.enabled,
+        electors=electorate.electors,
+    )
+
+
+async def _candidate(session: Session, principal: Principal, project_id: UUID | None) -> Candidate:
+    """Who decides, with the roles as they stand in this very transaction."""
+    if principal.kind != "person" or principal.person_id is None:
+        return Candidate(principal.person_id or _NOBODY, frozenset(), principal.kind)
+    roles = principal.roles_in(project_id)
+    if project_id is not None:
+        row = await session.one(
+            "select m.roles from state.membership m join state.person p on p.id = m.person_id and p.active "
+            "where m.project_id = %s and m.person_id = %s",
+            (project_id, principal.person_id),
+        )
+        roles = frozenset(Role(role) for role in row[0]) if row else frozenset()
+    return Candidate(principal.person_id, roles)
+
+
+async def say(
+    session: WriteSession,
+    vault: Vault,
+    request: Request,
+    approval_id: UUID,
+    verdict: VerdictName,
+    *,
+    reason: str | None = None,
+    shown: str | None = None,
+) -> Outcome:
+    """Approve, reject or ask for changes; applies the changes when enough people have agreed.
+
+    `shown` is the digest of what the decider saw. Raises DecisionRefusedError for whoever may not decide.
+    """
+    if request.principal.kind != "person":
+        raise MayNotDecideError("Only a person decides. An agent, a service or a job cannot.", why="not_a_person")
+    approval = await _locked(session, request.principal, approval_id)
+    await _require_open(session, approval)
+    _require_digest(approval, shown)
+    before, _, policy, policy_version = await load(session, _existing(approval))
+    round_ = _round(approval, await _electorate(session, approval.project_id, session.now, policy))
+    candidate = await _candidate(session, request.principal, approval.project_id)
+    seat = may_decide(round_, candidate)
+    collisions = await _drift(session, approval, before, policy_version)
+    if collisions is not None and verdict == "approve":
+        return await _void(session, request, approval, *collisions)
+    vote = Vote(candidate.person_id, seat.seat_person_id, seat.step, Said(verdict), seat.exception)
+    after = replace(round_, votes=(*round_.votes, vote))
+    fact = Fact(
+        "approval.decided",
+        {
+            "verdict": {
+                "person_id": str(candidate.person_id),
+                "name": request.principal.name,
+                "seat_person_id": str(seat.seat_person_id),
+                "step": seat.step,
+                "verdict": verdict,
+                "reason": reason,
+                "exception": seat.exception,
+            },
+            "open_steps": waiting_steps(after),
+            "digest": approval.digest,
+        },
+    )
+    approval, events = await append(
+        session,
+        APPROVALS,
+        approval,
+        [fact],
+        origin=request.origin,
+        stream_id=approval.id,
+        project_id=approval.project_id,
+    )
+    if verdict == "approve" and is_complete(after):
+        return await _apply(session, vault, request, approval)
+    await promise(
+        session,
+        "approval.decided",
+        key=f"decided:{approval.id}:{approval.version}",
+        event_id=events[0].id,
+        payload={"approval_id": str(approval.id), "status": approval.status},
+    )
+    return Outcome("pending", Decision.from_json(approval.decision), approval=approval)
+
+
+async def confirm(
+    session: WriteSession, vault: Vault, request: Request, approval_id: UUID, *, shown: str | None = None
+) -> Outcome:
+    """The proposer's explicit yes to the shown change; an agent cannot give it."""
+    approval = await _locked(session, request.principal, approval_id)
+    await _require_open(session, approval, ("confirmation_required",))
+    _require_digest(approval, shown)
+    may_confirm(approval.proposer.person_id, await _candidate(session, request.principal, approval.project_id))
+    before, _, _, policy_version = await load(session, _existing(approval))
+    collisions = await _drift(session, approval, before, policy_version)
+    if collisions is not None:
+        return await _void(session, request, approval, *collisions)
+    approval, _ = await append(
+        session,
+        APPROVALS,
+        approval,
+        [Fact("approval.confirmed", {"digest": approval.digest})],
+        origin=request.origin,
+        stream_id=approval.id,
+        project_id=approval.project_id,
+    )
+    return await _apply(session, vault, request, approval)
+
+
+async def withdraw(session: WriteSession, request: Request, approval_id: UUID, *, reason: str | None) -> Approval:
+    """Take a proposal back; only the person behind it can."""
+    approval = await _locked(session, request.principal, approval_id)
+    await _require_open(session, approval, ("pending", "confirmation_required"))
+    own = request.principal.person_id
+    if own is None or own != approval.proposer.person_id:
+        raise MayNotDecideError("Only the proposer takes a proposal back.", why="not_the_proposer")
+    return await _end(session, request.origin, approval, "withdrawn", reason or "taken back by the proposer")
+
+
+async def revise(
+    session: WriteSession, vault: Vault, request: Request, approval_id: UUID, patches: dict[UUID, dict[str, Any]]
+) -> Outcome:
+    """Propose again after a request for changes, a drift or an expiry: same records, on the state of the day.
+
+    `patches` replaces the patch of the records it names; the new approval says which one it supersedes.
+    """
+    old = await _locked(session, request.principal, approval_id)
+    if old.is_open or old.status == "applied":
+        raise ApprovalClosedError(
+            f"This approval is {old.status.replace('_', ' ')}; only one that was sent back or ended unapplied is revised.",
+            approval_status=old.status,
+        )
+    if request.principal.person_id is None or request.principal.person_id != old.proposer.person_id:
+        raise MayNotDecideError("Only the proposer revises a proposal.", why="not_the_proposer")
+    wanted = [
+        Wanted(
+            NOUNS[change.target_type],
+            change.operation,
+            change.target,
+            NOUNS[change.target_type].validated(change.operation, patches[change.target])
+            if change.target in patches
+            else change.patch,
+            change.project_id,
+        )
+        for change in old.changes
+    ]
+    return await propose(session, vault, request, wanted, supersedes=old.id)
+
+
+async def expire(session: WriteSession, approval: Approval, *, correlation_id: str) -> Approval:
+    """End an approval that nobody decided in time."""
+    origin = Origin(Actor("system:expiry", "Expiry"), "system", correlation_id)
+    return await _end(session, origin, approval, "expired", "nobody decided in time")
+
+
+async def expire_due(session: WriteSession, *, limit: int = 500) -> int:
+    """End up to `limit` approvals whose time has run out; says how many. Those being decided right now are left."""
+    rows = await session.all(
+        "select doc from state.approval where status in ('pending', 'confirmation_required') and expires_at <= %s "
+        "order by id limit %s for update skip locked",
+        (session.now, limit),
+    )
+    for (doc,) in rows:
+        approval = Approval.model_validate_json(doc)
+        await expire(session, approval, correlation_id=f"expiry-{approval.id}")
+    return len(rows)
+
+
+async def _end(session: WriteSession, origin: Origin, approval: Approval, verb: str, reason: str) -> Approval:
+    ended, events = await append(
+        session,
+        APPROVALS,
+        approval,
+        [Fact(f"approval.{verb}", {"reason": reason})],
+        origin=origin,
+        stream_id=approval.id,
+        project_id=approval.project_id,
+    )
+    await promise(
+        session,
+        "approval.ended",
+        key=f"ended:{approval.id}",
+        event_id=events[0].id,
+        payload={"approval_id": str(approval.id), "status": ended.status},
+    )
+    return ended
+
+
+def _existing(approval: Approval) -> list[Wanted]:
+    return [
+        Wanted(
+            NOUNS[change.target_type],
+            "create" if change.base_version == 0 else "patch",
+            change.target,
+            {},
+            change.project_id,
+        )
+        for change in approval.changes
+    ]
+
+
+async def _drift(
+    session: Session, approval: Approval, before: dict[UUID, Any], policy_version: int
+) -> tuple[str, list[str]] | None:
+    """Why the approval no longer fits, with the fields that collide; None while it fits."""
+    if policy_version != approval.policy_version:
+        return f"the policy changed from version {approval.policy_version} to {policy_version}", []
+    for change in approval.changes:
+        now = before.get(change.target)
+        version = now.version if now else 0
+        if change.base_version == version:
+            continue
+        rows = await session.all(
+            "select distinct key from ledger.event e, "
+            "lateral jsonb_object_keys(coalesce(e.payload::jsonb -> 'changes', '{}')) as key "
+            "where e.stream_id = %s and e.stream_version > %s",
+            (change.target, change.base_version),
+        )
+        colliding = sorted({key for (key,) in rows} & set(change.patch))
+        return f"{change.target_type} moved from version {change.base_version} to {version}", colliding
+    return None
+
+
+async def _void(
+    session: WriteSession, request: Request, approval: Approval, reason: str, colliding: list[str]
+) -> Outcome:
+    await append(
+        session,
+        APPROVALS,
+        approval,
+        [Fact("approval.voided", {"reason": reason, "colliding": colliding})],
+        origin=request.origin,
+        stream_id=approval.id,
+        project_id=approval.project_id,
+    )
+    raise ApprovalVoidError(
+        f"Nothing was applied: {reason}. Propose the change again on what is there now.",
+        colliding=colliding,
+        approval_id=str(approval.id),
+    )
+
+
+async def _apply(session: WriteSession, vault: Vault, request: Request, approval: Approval) -> Outcome:
+    """Decide the stored changes again on the state of the day and apply them, once."""
+    proposer = proposer_principal(approval)
+    wanted = [
+        Wanted(NOUNS[change.target_type], change.operation, change.target, change.patch, change.project_id)
+        for change in approval.changes
+    ]
+    again = Request(
+        proposer,
+        request.source,
+        request.correlation_id,
+        approval.reason,
+        writer=Writer(_writer(approval)),
+        causation_id=request.causation_id,
+    )
+    try:
+        judged = await judge(session, again, wanted)
+    except PmisError as error:
+        return await _void(session, request, approval, error.detail.rstrip("."), [])
+    governance = {
+        "approval_id": str(approval.id),
+        "digest": approval.digest,
+        "policy_version": approval.policy_version,
+        "route": approval.route,
+        "rule": approval.decision["rule"],
+    }
+    origin = Origin(
+        actor_of(request.principal),
+        request.source,
+        request.correlation_id,
+        request.causation_id,
+    )
+    entities, events = await apply_changes(session, vault, origin, judged, governance, approval.reason)
+    results = [
+        {"target_type": change.target_type, "target": str(change.target), "version": entity.version}
+        for change in approval.changes
+        for entity in entities
+        if entity.id == change.target
+    ]
+    approval, ended = await append(
+        session,
+        APPROVALS,
+        approval,
+        [Fact("approval.applied", {"digest": approval.digest, "results": results})],
+        origin=origin,
+        stream_id=approval.id,
+        project_id=approval.project_id,
+    )
+    # Unique: whatever else goes wrong, a second application of the same approval cannot commit.
+    await promise(
+        session,
+        "approval.applied",
+        key=f"applied:{approval.id}",
+        event_id=ended[0].id,
+        payload={"approval_id": str(approval.id), "events": [str(event.id) for event in events]},
+    )
+    await promise_changes(session, events)
+    return Outcome("applied", Decision.from_json(approval.decision), entities, approval)
+
+
+def _writer(approval: Approval) -> str:
+    facts = approval.decision["facts"]
+    return facts["changes"][0]["writer"] if "changes" in facts else facts["writer"]
+
+
+def proposer_principal(approval: Approval) -> Principal:
+    """The proposer as a principal with the right to what was proposed; it was checked when the proposal came in."""
+    kind, _, identity = approval.proposer.ref.partition(":")
+    person = approval.proposer.person_id
+    everything = frozenset({Role.ADMIN})
+    projects = {change.project_id: everything for change in approval.changes if change.project_id is not None}
+    return Principal(
+        kind="person" if kind in ("person", "agent", "service") else "system",
+        id=person if person is not None else identity,
+        name=approval.proposer.name,
+        roles=projects,
+        instance_admin=True,
+    )
+
+
+async def waits_for(
+    session: Session, principal: Principal, approvals: Sequence[Approval], at: datetime
+) -> list[Approval]:
+    """Those of the approvals that this principal could decide or confirm right now."""
+    mine: list[Approval] = []
+    if principal.kind != "person":
+        return mine
+    policy, _ = await active_policy(session)
+    known: dict[UUID | None, tuple[Candidate, _Electorate]] = {}
+    for approval in approvals:
+        if approval.status == "confirmation_required":
+            if approval.proposer.person_id == principal.person_id:
+                mine.append(approval)
+            continue
+        project = approval.project_id
+        if project not in known:
+            known[project] = (
+                await _candidate(session, principal, project),
+                await _electorate(session, project, at, policy),
+            )
+        candidate, electorate = known[project]
+        try:
+            may_decide(_round(approval, electorate), candidate)
+        except DecisionRefusedError:
+            continue
+        mine.append(approval)
+    return mine

@@ -1,0 +1,321 @@
+"""What a noun tells the governed path: its fields, its rules and the facts that the policy judges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from pmis.approval.errors import DeletedRecordError, FrozenRecordError, GuardRefusedError, NothingToChangeError
+from pmis.kit.errors import InvalidInputError, MalformedRequestError
+from pmis.kit.text import Paragraph
+from pmis.ledger.event import Fact
+from pmis.ledger.projection import Entity, Projection
+from pmis.policy.arbitrate import Facts
+from pmis.policy.lifecycle import GUARDS, Phase
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from pmis.approval.change import Change
+    from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.vault import Vault
+    from pmis.policy.access import Principal, Role
+    from pmis.policy.document import Policy, Writer
+    from pmis.policy.levels import Level
+
+
+LevelName = Literal["low", "medium", "high", "critical"]
+
+
+class Input(BaseModel):
+    """Strict input: unknown fields, wrong types (a boolean for a number, say) and control characters are refused."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Proposed(Input):
+    """What travels with every proposal beside its fields: why, and how risky the writer holds it to be."""
+
+    reason: Annotated[Paragraph, StringConstraints(max_length=2000)] | None = Field(
+        default=None, description="Why; shown to those who decide.", examples=["The supplier confirmed the new date."]
+    )
+    impact_level: LevelName | None = Field(
+        default=None, description="The impact as the writer sees it; it can raise the computed one, never lower it."
+    )
+    uncertainty_level: LevelName | None = Field(
+        default=None, description="How unsure the writer is; it can raise the computed uncertainty, never lower it."
+    )
+
+
+class InProject(Proposed):
+    """A new record of a project."""
+
+    project: Annotated[str, StringConstraints(min_length=1, max_length=40)] | None = Field(
+        default=None,
+        description="The id or prefix of the project; may be left out by whoever is a member of only one.",
+        examples=["P"],
+    )
+
+
+ENVELOPE: Final = frozenset(InProject.model_fields)
+
+
+class LiveEntity(Entity):
+    """An entity that can be deleted and restored."""
+
+    deleted_at: str | None = None
+    deleted_by: str | None = None
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it is deleted at present."""
+        return self.deleted_at is not None
+
+
+E = TypeVar("E", bound=Entity)
+I = TypeVar("I", bound=Input)  # noqa: E741 - the usual letter for an input
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a decision may look at: nothing in it is read from a clock or a table while deciding."""
+
+    principal: Principal
+    policy: Policy
+    at: datetime
+    project: Mapping[str, Any] | None
+    writer: Writer
+    reason: str | None = None
+    stated_impact: Level | None = None
+    stated_uncertainty: Level | None = None
+    known: dict[UUID, Entity] = field(default_factory=dict["UUID", Entity])
+    """The records that earlier changes of the same proposal touched, as they would then be."""
+
+    def roles_in(self, project_id: UUID | None) -> frozenset[Role]:
+        """The proposer's roles in the project."""
+        return self.principal.roles.get(project_id, frozenset()) if project_id else frozenset()
+
+
+def parse_input(model: type[I], raw: bytes | str) -> I:
+    """The model in a JSON text; raises MalformedRequestError for what is not JSON, else InvalidInputError."""
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        found = problems(error)
+        if found[0]["type"] == "json_invalid":
+            raise MalformedRequestError(f"The body is not valid JSON: {found[0]['message']}") from None
+        where = found[0]["pointer"][1:]
+        raise InvalidInputError(
+            f"{where}: {found[0]['message']}" if where else found[0]["message"], errors=found
+        ) from None
+
+
+def problems(error: ValidationError) -> list[dict[str, str]]:
+    """Each thing that is wrong with an input: a JSON pointer, and a sentence."""
+    return [
+        {
+            "pointer": "/" + "/".join(str(part) for part in item["loc"]),
+            "message": item["msg"].removeprefix("Value error, "),
+            "type": item["type"],
+        }
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+class Noun(Projection[E]):
+    """A noun on the governed path. Subclasses declare inputs and override what differs."""
+
+    label: ClassVar[str]
+    create_input: ClassVar[type[Proposed]]
+    patch_input: ClassVar[type[Proposed]]
+    transition_input: ClassVar[type[Proposed]] = Proposed
+    lifecycle: ClassVar[str | None] = None
+    merged_fields: ClassVar[frozenset[str]] = frozenset()
+    """Object fields that a patch merges key by key (RFC 7396) instead of replacing."""
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are kept in the vault: the log, the row and the digest hold references."""
+    instance_level: ClassVar[bool] = False
+
+    def parse(self, operation: str, raw: bytes | str) -> Proposed:
+        """The input in a JSON text; raises InvalidInputError that lists every problem, or MalformedRequestError."""
+        inputs: dict[str, type[Proposed]] = {
+            "create": self.create_input,
+            "patch": self.patch_input,
+            "transition": self.transition_input,
+        }
+        return parse_input(inputs.get(operation, Proposed), raw)
+
+    @staticmethod
+    def patch_of(operation: str, parsed: Proposed) -> dict[str, Any]:
+        """The proposed fields in JSON form: all of them for a new record, the given ones otherwise."""
+        return parsed.model_dump(mode="json", exclude_unset=operation != "create", exclude=set(ENVELOPE))
+
+    def validated(self, operation: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """A patch from inside the program, held to the same rules as one from outside."""
+        return self.patch_of(operation, self.parse(operation, json.dumps(patch, allow_nan=False)))
+
+    async def seal(self, session: WriteSession, vault: Vault, target: UUID, patch: dict[str, Any]) -> dict[str, Any]:
+        """The patch with its secret fields put into the vault."""
+        sealed = {
+            name: await vault.seal(session, target, patch[name])
+            for name in self.secret_fields
+            if patch.get(name) is not None
+        }
+        return {**patch, **sealed} if sealed else patch
+
+    async def check_references(self, session: Session, change: Change, entity: E | None, situation: Situation) -> None:
+        """Raise BadReferenceError or AlreadyExistsError for what only the tables can tell."""
+
+    async def numbered(self, session: WriteSession, fact: Fact, project: Mapping[str, Any] | None) -> Fact:
+        """The fact with what is given out once, at the moment it is applied, such as a package's code."""
+        del session, project
+        return fact
+
+    async def applied(self, session: WriteSession, vault: Vault, entity: E) -> None:
+        """What follows in the same transaction, outside the log: a person's credential, say."""
+
+    def decide(self, entity: E | None, change: Change, situation: Situation) -> list[Fact]:
+        """The facts the change causes; raises the refusal that applies. Pure."""
+        if entity is None:
+            return [Fact(f"{self.stream_type}.created", {"fields": self.first_fields(change, situation)})]
+        if isinstance(entity, LiveEntity) and entity.deleted != (change.operation == "restore"):
+            if change.operation == "restore":
+                raise NothingToChangeError("It is not deleted.")
+            raise DeletedRecordError(f"This {self.label} was deleted on {entity.deleted_at}. Restore it first.")
+        before = entity.model_dump(mode="json")
+        if change.operation == "transition":
+            return [self._transition(before, change, situation)]
+        self._require_thawed(before, change, situation)
+        if change.operation == "patch":
+            changes = self.diff(before, change.patch)
+            if not changes:
+                raise NothingToChangeError(f"Every field of this {self.label} already has the proposed value.")
+            return [Fact(f"{self.stream_type}.patched", {"changes": changes})]
+        deleted = change.operation == "delete"
+        return [
+            Fact(
+                f"{self.stream_type}.{'deleted' if deleted else 'restored'}",
+                {
+                    "changes": self.diff(
+                        before,
+                        {
+                            "deleted_at": situation.at.isoformat() if deleted else None,
+                            "deleted_by": situation.principal.name if deleted else None,
+                        },
+                    )
+                },
+            )
+        ]
+
+    def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
+        """The fields of a new record."""
+        fields = dict(change.patch)
+        if self.lifecycle:
+            fields.setdefault("status", situation.policy.lifecycles[self.lifecycle].initial)
+        return fields
+
+    def diff(self, before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The fields that change, with their values before and after."""
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in patch.items():
+            old = before.get(name)
+            new = merged(old, value) if name in self.merged_fields else value
+            if new != old:
+                changes[name] = {"from": old, "to": new}
+        return changes
+
+    def _require_thawed(self, before: Mapping[str, Any], change: Change, situation: Situation) -> None:
+        if self.lifecycle and situation.policy.lifecycles[self.lifecycle].phase(before["status"]) is Phase.FROZEN:
+            raise FrozenRecordError(
+                f"This {self.label} is {before['status']} and frozen; it cannot be {_PAST[change.operation]}.",
+                status_now=before["status"],
+            )
+
+    def _transition(self, before: Mapping[str, Any], change: Change, situation: Situation) -> Fact:
+        if self.lifecycle is None:
+            raise InvalidInputError(f"A {self.label} has no life cycle.")
+        lifecycle = situation.policy.lifecycles[self.lifecycle]
+        to = change.patch["status"]
+        step = lifecycle.check(before["status"], to)
+        changes = self.diff(before, change.patch)
+        after = {**before, **{name: item["to"] for name, item in changes.items()}}
+        stamps = self.stamps(before, after, situation)
+        after |= {name: item["to"] for name, item in stamps.items()}
+        missing = [GUARDS[name] for name in step.guards or () if not _content(name, after, situation)]
+        if missing:
+            raise GuardRefusedError(
+                f"{before['status']} → {to} needs {' and '.join(missing)}.", missing=missing, step=step.name
+            )
+        return Fact(f"{self.stream_type}.transitioned", {"changes": {**changes, **stamps}, "step": step.name})
+
+    def stamps(
+        self, before: Mapping[str, Any], after: Mapping[str, Any], situation: Situation
+    ) -> dict[str, dict[str, Any]]:
+        """Changes that a step brings with it, such as the date on which work really began."""
+        del before, after, situation
+        return {}
+
+    def facts(self, entity: E | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
+        """What the policy is to judge."""
+        changed = frozenset(
+            name for fact in caused for name in (fact.payload.get("changes") or fact.payload.get("fields") or {})
+        )
+        if change.operation == "create":
+            changed = frozenset(name for name, value in change.patch.items() if value not in (None, {}, []))
+        before = entity.model_dump(mode="json") if entity else {}
+        return Facts(
+            operation=change.operation,
+            target_type=self.stream_type,
+            writer=situation.writer,
+            status=before.get("status"),
+            to_status=change.patch.get("status") if change.operation == "transition" else None,
+            fields=changed,
+            first_set=frozenset(name for name in changed if before.get(name) in (None, "", {}, [])),
+            person_behind=situation.principal.person_id is not None,
+            solo=situation.policy.solo.enabled,
+            stated_impact=situation.stated_impact,
+            stated_uncertainty=situation.stated_uncertainty,
+        )
+
+
+_GUARDED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "title_set": ("title",),
+    "owner_set": ("owner_id",),
+    "assignee_set": ("assignee_id",),
+    "vendor_set": ("vendor_id",),
+    "amount_set": ("amount", "currency"),
+    "planned_dates_set": ("planned_start", "planned_end"),
+    "actual_start_set": ("actual_start",),
+    "actual_end_set": ("actual_end",),
+    "due_date_set": ("due_date",),
+}
+
+
+def _content(guard: str, after: Mapping[str, Any], situation: Situation) -> bool:
+    """Whether a guard is content with the record as it would be; `no_open_tasks` is judged with the references."""
+    if guard == "reason_given":
+        return bool(situation.reason)
+    return all(after.get(name) for name in _GUARDED_FIELDS.get(guard, ()))
+
+
+_PAST: Final = {"create": "created", "patch": "changed", "delete": "deleted", "restore": "restored"}
+
+AnyNoun = Noun[Any]
+
+
+def merged(old: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON values
+    """JSON Merge Patch (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    result: dict[str, Any] = dict(old) if isinstance(old, dict) else {}  # pyright: ignore[reportUnknownArgumentType]
+    for key, value in patch.items():  # pyright: ignore[reportUnknownVariableType]
+        if value is None:
+            result.pop(key, None)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            result[key] = merged(result.get(key), value)  # pyright: ignore[reportUnknownArgumentType]
+    return result

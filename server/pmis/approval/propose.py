@@ -1,0 +1,533 @@
+"""Propose changes: load, decide, arbitrate, then apply at once or record an approval that waits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pmis.approval.change import Change, digest
+from pmis.approval.errors import PolicyRefusedError
+from pmis.approval.governed import AnyNoun, Situation
+from pmis.approval.models import APPROVALS, Approval, FieldDiff, Proposer, RecordDiff
+from pmis.approval.registry import NOUNS
+from pmis.kit.errors import ForbiddenError, NotFoundError, StaleVersionError
+from pmis.kit.ids import uuid7
+from pmis.ledger.event import Actor, Event, Fact, Origin
+from pmis.ledger.outbox import promise
+from pmis.ledger.projection import Entity
+from pmis.ledger.store import append
+from pmis.policy.access import Action, Role, authorize
+from pmis.policy.approvers import Round, open_steps
+from pmis.policy.arbitrate import arbitrate_all
+from pmis.policy.document import Policy, Writer
+from pmis.policy.levels import Level, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.event import Source
+    from pmis.ledger.vault import Vault
+    from pmis.policy.access import Principal
+    from pmis.policy.arbitrate import Decision, Facts
+
+OutcomeName = Literal["applied", "pending", "confirmation_required"]
+LOCK_ORDER: Final = (
+    "policy",
+    "person",
+    "project",
+    "membership",
+    "delegation",
+    "package_type",
+    "party",
+    "package",
+    "task",
+    "comment",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who proposes, from where, and what they say about it."""
+
+    principal: Principal
+    source: Source
+    correlation_id: str
+    reason: str | None = None
+    stated_impact: Level | None = None
+    stated_uncertainty: Level | None = None
+    causation_id: UUID | None = None
+    writer: Writer | None = None
+    """What kind of writer the fields come from, when it is not the principal itself: an import, an e-mail."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the events of this request come from."""
+        return Origin(actor_of(self.principal), self.source, self.correlation_id, self.causation_id)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A change as it comes in. `if_version` is the version the writer saw, when it says so."""
+
+    noun: AnyNoun
+    operation: str
+    target: UUID
+    patch: dict[str, Any]
+    project_id: UUID | None = None
+    if_version: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a proposal: applied with its records, or an approval that waits."""
+
+    outcome: OutcomeName
+    decision: Decision
+    entities: list[Entity] = field(default_factory=list[Entity])
+    approval: Approval | None = None
+
+
+@dataclass
+class Judged:
+    """A proposal that rules and policy have looked at, with everything under lock."""
+
+    changes: list[Change]
+    before: dict[UUID, Entity | None]
+    after: dict[UUID, Entity]
+    caused: list[list[Fact]]
+    decision: Decision
+    policy: Policy
+    policy_version: int
+    projects: dict[UUID, Mapping[str, Any]]
+
+
+def actor_of(principal: Principal) -> Actor:
+    """The principal as events name it."""
+    behalf = principal.on_behalf_of
+    return Actor(principal.ref, principal.name, behalf.ref if behalf else None, behalf.name if behalf else None)
+
+
+def writer_of(principal: Principal) -> Writer:
+    """What kind of writer a principal is."""
+    return {"person": Writer.PERSON, "agent": Writer.AGENT, "service": Writer.SERVICE}.get(
+        principal.kind, Writer.SYSTEM
+    )
+
+
+@lru_cache(maxsize=8)
+def _parsed_policy(version: int, doc: str) -> Policy:
+    return Policy.parse({**json.loads(doc)["document"], "version": version})
+
+
+@lru_cache(maxsize=512)
+def _parsed_project(doc: str) -> Mapping[str, Any]:
+    return json.loads(doc)
+
+
+async def active_policy(session: Session) -> tuple[Policy, int]:
+    """The policy in force and its version."""
+    row = await session.one("select version, doc from state.policy order by id limit 1")
+    if row is None:
+        message = "there is no policy; run `pmis migrate`"
+        raise RuntimeError(message)
+    return _parsed_policy(row[0], row[1]), row[0]
+
+
+async def load(
+    session: WriteSession, wanted: Sequence[Wanted]
+) -> tuple[dict[UUID, Entity | None], dict[UUID, Mapping[str, Any]], Policy, int]:
+    """Every record that the changes touch, locked in one fixed order, with the projects and the policy in force.
+
+    A record that is to be created is None. Raises NotFoundError for a target that is not there.
+    """
+    before: dict[UUID, Entity | None] = {}
+    created = {one.target for one in wanted if one.operation == "create"}
+    projects: dict[UUID, Mapping[str, Any]] = {}
+    policy: tuple[int, str] | None = None
+    by_noun: dict[str, list[UUID]] = {}
+    for one in wanted:
+        if one.target not in created:
+            by_noun.setdefault(one.noun.stream_type, []).append(one.target)
+        else:
+            before.setdefault(one.target, None)
+    for name in sorted(by_noun, key=LOCK_ORDER.index):
+        rows = await session.all(
+            "select t.doc, p.id, p.doc, q.version, q.doc "
+            f"from state.{name} t left join state.project p on p.id = t.project_id cross join state.policy q "
+            "where t.id = any(%s) order by t.id for update of t",
+            (by_noun[name],),
+        )
+        for doc, project_id, project, version, policy_doc in rows:
+            entity = NOUNS[name].model.model_validate_json(doc)
+            before[entity.id] = entity
+            policy = (version, policy_doc)
+            if project_id is not None:
+                projects[project_id] = _parsed_project(project)
+        for identity in by_noun[name]:
+            if identity not in before:
+                raise NotFoundError(f"There is no such {NOUNS[name].label}.")
+    missing = {one.project_id for one in wanted if one.project_id and one.project_id not in projects} - created
+    if missing or policy is None:
+        rows = await session.all(
+            "select p.id, p.doc, q.version, q.doc from state.policy q left join state.project p on p.id = any(%s)",
+            (list(missing),),
+        )
+        for project_id, project, version, policy_doc in rows:
+            policy = (version, policy_doc)
+            if project_id is not None:
+                projects[project_id] = _parsed_project(project)
+    if policy is None:
+        message = "there is no policy; run `pmis migrate`"
+        raise RuntimeError(message)
+    return before, projects, _parsed_policy(*policy), policy[0]
+
+
+def require_right(principal: Principal, policy: Policy, noun: str, project_id: UUID | None, facts: Facts | str) -> None:
+    """Raise NotFoundError or ForbiddenError unless one of the principal's roles may propose this.
+
+    Without facts yet (a new record, a wrong step) the bare operation is judged.
+    """
+    rule = policy.nouns.get(noun)
+    instance = rule is not None and rule.scope == "instance"
+    roles = principal.roles_in(None) if instance else frozenset[Role]()
+    if project_id is not None:
+        if not roles:
+            authorize(principal, Action.READ, project_id)
+        roles |= principal.roles_in(project_id)
+    if isinstance(facts, str):
+        proposers = policy.proposers(noun, facts)
+    else:
+        proposers = policy.proposers(noun, facts.operation, from_status=facts.status, to_status=facts.to_status)
+    if roles.isdisjoint(proposers):
+        raise ForbiddenError(
+            f"Only {_listed(proposers)} may propose this." if proposers else "Nobody may propose this.",
+            allowed_roles=[role.value for role in proposers],
+        )
+
+
+def _listed(roles: Sequence[Role]) -> str:
+    words = [f"{'an' if role.value[0] in 'aeo' else 'a'} {role.value}" for role in roles]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted]) -> Judged:
+    """Load and lock, decide what would happen and what the policy says to it. Writes nothing.
+
+    Raises the refusal that applies; PolicyRefusedError when the policy answers REJECT.
+    """
+    before, projects, policy, policy_version = await load(session, wanted)
+    known: dict[UUID, Entity] = {identity: entity for identity, entity in before.items() if entity is not None}
+    situation_known: dict[UUID, Entity] = {}
+    changes: list[Change] = []
+    caused: list[list[Fact]] = []
+    judged: list[Facts] = []
+    for one in wanted:
+        entity = known.get(one.target)
+        creating = one.operation == "create"
+        project_id = (
+            (one.target if one.noun.stream_type == "project" else one.project_id)
+            if creating
+            else (entity.project_id if entity else one.project_id)
+        )
+        if one.operation != "transition":
+            require_right(request.principal, policy, one.noun.stream_type, project_id, one.operation)
+        elif project_id is not None:
+            authorize(request.principal, Action.READ, project_id)
+        if (
+            project_id is not None
+            and project_id not in projects
+            and not (creating and one.noun.stream_type == "project")
+        ):
+            raise NotFoundError("There is no such project.")
+        loaded = before[one.target]
+        if one.if_version is not None and loaded is not None and loaded.version != one.if_version:
+            raise StaleVersionError(
+                f"You saw version {one.if_version}; it is at version {loaded.version} now. Read it again and repeat.",
+                version=loaded.version,
+            )
+        change = Change(
+            operation=one.operation,  # pyright: ignore[reportArgumentType] - the endpoint or planner named it
+            target_type=one.noun.stream_type,
+            target=one.target,
+            project_id=project_id,
+            patch=one.patch,
+            base_version=loaded.version if loaded else 0,
+        )
+        situation = Situation(
+            principal=request.principal,
+            policy=policy,
+            at=session.now,
+            project=projects.get(project_id) if project_id else None,
+            writer=request.writer or writer_of(request.principal),
+            reason=request.reason,
+            stated_impact=request.stated_impact,
+            stated_uncertainty=request.stated_uncertainty,
+            known=situation_known,
+        )
+        await one.noun.check_references(session, change, entity, situation)
+        facts = one.noun.decide(entity, change, situation)
+        told = one.noun.facts(entity, change, facts, situation)
+        require_right(request.principal, policy, one.noun.stream_type, project_id, told)
+        judged.append(told)
+        after = preview(one.noun, entity, facts, change, request, session)
+        known[one.target] = situation_known[one.target] = after
+        changes.append(change)
+        caused.append(facts)
+    decision = arbitrate_all(judged, policy)
+    if decision.route is Route.REJECT:
+        raise PolicyRefusedError(
+            "The policy refuses this change: " + "; ".join(reason.text for reason in decision.reasons) + ".",
+            reasons=[reason.to_json() for reason in decision.reasons],
+        )
+    return Judged(changes, before, situation_known, caused, decision, policy, policy_version, projects)
+
+
+def preview(
+    noun: AnyNoun, entity: Entity | None, facts: list[Fact], change: Change, request: Request, session: WriteSession
+) -> Entity:
+    """The record as it would be after the facts."""
+    for fact in facts:
+        event = Event(
+            id=change.target,
+            stream_type=noun.stream_type,
+            stream_id=change.target,
+            stream_version=(entity.version if entity else 0) + 1,
+            project_id=change.project_id,
+            type=fact.type,
+            schema_version=fact.schema_version,
+            payload=fact.payload,
+            actor=actor_of(request.principal),
+            occurred_at=session.now,
+        )
+        entity = noun.apply(entity, event)
+    if entity is None:
+        message = f"{noun.stream_type}: a change caused no fact"
+        raise RuntimeError(message)
+    return entity
+
+
+async def propose(
+    session: WriteSession, vault: Vault, request: Request, wanted: Sequence[Wanted], *, supersedes: UUID | None = None
+) -> Outcome:
+    """Submit changes that stand or fall together; what the policy allows at once is applied, the rest waits."""
+    sealed = [
+        Wanted(
+            one.noun,
+            one.operation,
+            one.target,
+            await one.noun.seal(session, vault, one.target, one.patch),
+            one.project_id,
+            one.if_version,
+        )
+        if one.noun.secret_fields
+        else one
+        for one in wanted
+    ]
+    judged = await judge(session, request, sealed)
+    if judged.decision.route is Route.AUTO:
+        governance = {
+            "digest": digest(judged.changes, judged.policy_version),
+            "policy_version": judged.policy_version,
+            "route": judged.decision.route.value,
+            "rule": judged.decision.rule,
+        }
+        entities, events = await apply_changes(session, vault, request.origin, judged, governance, request.reason)
+        await promise_changes(session, events)
+        return Outcome("applied", judged.decision, entities)
+    approval = await _record(session, request, judged, supersedes)
+    return Outcome(
+        "confirmation_required" if approval.status == "confirmation_required" else "pending",
+        judged.decision,
+        approval=approval,
+    )
+
+
+async def apply_changes(
+    session: WriteSession, vault: Vault, origin: Origin, judged: Judged, governance: dict[str, Any], reason: str | None
+) -> tuple[list[Entity], list[Event]]:
+    """Append the facts of a judged proposal and void the open approvals of what moved; the records and events."""
+    current = dict(judged.before)
+    events: list[Event] = []
+    moved: dict[UUID, set[str]] = {}
+    for change, facts in zip(judged.changes, judged.caused, strict=True):
+        noun = NOUNS[change.target_type]
+        project = judged.projects.get(change.project_id) if change.project_id else None
+        said = {"governance": governance, **({"reason": reason} if reason else {})}
+        final: list[Fact] = []
+        for fact in facts:
+            numbered = await noun.numbered(session, fact, project)
+            final.append(Fact(numbered.type, {**numbered.payload, **said}, numbered.schema_version))
+        entity, appended = await append(
+            session,
+            noun,
+            current[change.target],
+            final,
+            origin=origin,
+            stream_id=change.target,
+            project_id=change.project_id,
+        )
+        current[change.target] = entity
+        events += appended
+        if change.operation != "create":
+            moved.setdefault(change.target, set()).update(
+                name for fact in facts for name in fact.payload.get("changes", {})
+            )
+        await noun.applied(session, vault, entity)
+    await void_drifted(session, origin, moved, spared=governance.get("approval_id"))
+    return [entity for entity in current.values() if entity is not None], events
+
+
+async def void_drifted(
+    session: WriteSession, origin: Origin, moved: Mapping[UUID, set[str]], *, spared: str | None
+) -> None:
+    """Make void every other open approval for a record that just moved, and name the fields that collide."""
+    if not moved:
+        return
+    rows = await session.all(
+        "select a.doc from state.approval a where a.id in "
+        "(select approval_id from state.approval_target where target_id = any(%s) and open) order by a.id for update",
+        (list(moved),),
+    )
+    for (doc,) in rows:
+        approval = Approval.model_validate_json(doc)
+        if not approval.is_open or str(approval.id) == spared:
+            continue
+        colliding = sorted(
+            {
+                name
+                for change in approval.changes
+                if change.target in moved
+                for name in moved[change.target] & (set(change.patch) or {"status"})
+            }
+        )
+        words = (
+            f"it collides in {', '.join(colliding)}" if colliding else "no field collides, but the version is another"
+        )
+        fact = Fact(
+            "approval.voided", {"reason": f"the record was changed in the meantime; {words}", "colliding": colliding}
+        )
+        await append(
+            session, APPROVALS, approval, [fact], origin=origin, stream_id=approval.id, project_id=approval.project_id
+        )
+
+
+async def promise_changes(session: WriteSession, events: Sequence[Event]) -> None:
+    """Promise that the world hears of these events."""
+    first = events[0]
+    await promise(
+        session,
+        "events",
+        key=f"events:{first.id}",
+        event_id=first.id,
+        payload={
+            "events": [{"id": str(event.id), "type": event.type, "stream_id": str(event.stream_id)} for event in events]
+        },
+    )
+
+
+def diffs(judged: Judged) -> list[RecordDiff]:
+    """What the proposal does, record by record and field by field."""
+    found: list[RecordDiff] = []
+    for change, facts in zip(judged.changes, judged.caused, strict=True):
+        entity = judged.before[change.target]
+        fields: list[FieldDiff] = []
+        for fact in facts:
+            if "fields" in fact.payload:
+                fields += [
+                    FieldDiff(field=name, before=None, after=value)
+                    for name, value in fact.payload["fields"].items()
+                    if value not in (None, "", {}, []) and name not in ("number", "code")
+                ]
+            else:
+                fields += [
+                    FieldDiff(field=name, before=item["from"], after=item["to"])
+                    for name, item in fact.payload["changes"].items()
+                ]
+        found.append(
+            RecordDiff(
+                operation=change.operation,
+                target_type=change.target_type,
+                target=change.target,
+                label=label_of(change, entity or judged.after[change.target]),
+                fields=fields,
+            )
+        )
+    return found
+
+
+def label_of(change: Change, entity: Entity) -> str:
+    """The record as a person would name it."""
+    code = getattr(entity, "code", "—")
+    name = getattr(entity, "title", None) or getattr(entity, "name", None) or change.target_type
+    return f"{code} {name}" if code != "—" else str(name)
+
+
+async def _record(session: WriteSession, request: Request, judged: Judged, supersedes: UUID | None) -> Approval:
+    decision = judged.decision
+    first = judged.changes[0]
+    person = request.principal.person_id
+    behalf = request.principal.on_behalf_of
+    confirming = decision.route is Route.CONFIRM
+    diff = diffs(judged)
+    now = session.now
+    fields = {
+        "status": "confirmation_required" if confirming else "pending",
+        "route": decision.route.value,
+        "target_type": first.target_type,
+        "target_id": str(first.target),
+        "label": diff[0].label if len(diff) == 1 else f"{diff[0].label} and {len(diff) - 1} more",
+        "reason": request.reason,
+        "proposer": Proposer(
+            ref=request.principal.ref,
+            name=request.principal.name,
+            person_id=person,
+            on_behalf_of=behalf.ref if behalf else None,
+            on_behalf_of_name=behalf.name if behalf else None,
+        ).model_dump(mode="json"),
+        "source": request.source,
+        "digest": digest(judged.changes, judged.policy_version),
+        "policy_version": judged.policy_version,
+        "decision": decision.to_json(),
+        "changes": [change.model_dump(mode="json") for change in judged.changes],
+        "diff": [item.model_dump(mode="json") for item in diff],
+        "open_steps": waiting_steps(
+            Round(
+                steps=decision.steps, order=decision.order, at=now, proposers=frozenset(), project_id=first.project_id
+            )
+        ),
+        "expires_at": _after_hours(now, decision.expires_hours),
+        "deadline_at": _after_hours(now, decision.deadline_hours),
+        "supersedes": str(supersedes) if supersedes else None,
+    }
+    approval, events = await append(
+        session,
+        APPROVALS,
+        None,
+        [Fact("approval.created", {"fields": fields})],
+        origin=request.origin,
+        stream_id=uuid7(),
+        project_id=first.project_id,
+    )
+    urgent = decision.route is Route.ESCALATE
+    await promise(
+        session,
+        "approval.requested",
+        key=f"requested:{approval.id}",
+        event_id=events[0].id,
+        payload={"approval_id": str(approval.id), "route": approval.route, "urgent": urgent},
+    )
+    return approval
+
+
+def waiting_steps(round_: Round) -> list[dict[str, Any]]:
+    """The steps that still wait, as an approval shows them."""
+    return [{**one.step.to_json(), "missing": one.missing, "ready": one.ready} for one in open_steps(round_)]
+
+
+def _after_hours(now: Any, hours: int | None) -> str | None:  # noqa: ANN401 - datetime
+    return None if hours is None else (now + timedelta(hours=hours)).isoformat()

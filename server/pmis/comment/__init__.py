@@ -1,0 +1,1 @@
+"""Comments on packages, tasks, parties and approvals."""

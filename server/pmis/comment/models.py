@@ -1,0 +1,48 @@
+"""The comment, its inputs and its table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+
+import sqlalchemy as sa
+from pydantic import Field, StringConstraints
+
+from pmis.approval.governed import LiveEntity, Proposed
+from pmis.kit.listing import state_table
+from pmis.kit.text import Paragraph
+
+Commented = Literal["project", "package", "task", "party", "approval"]
+Body = Annotated[Paragraph, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
+
+
+class Comment(LiveEntity):
+    """What somebody said about a record."""
+
+    entity_type: Commented
+    entity_id: UUID
+    body: str
+    author: str
+    author_name: str
+
+
+TABLE = state_table(
+    "comment",
+    sa.Column("entity_type", sa.Text, nullable=False),
+    sa.Column("entity_id", sa.Uuid, nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+)
+
+
+class CommentPatch(Proposed):
+    """The new text; the old one stays in the history."""
+
+    body: Body = Field(default="", examples=["The supplier will answer by Friday."])
+
+
+class CommentCreate(CommentPatch):
+    """A new comment on a record of the project."""
+
+    entity_type: Commented
+    entity_id: UUID
+    body: Body = Field(examples=["The supplier will answer by Friday."])

@@ -1,0 +1,138 @@
+"""People, memberships, delegations: entities, inputs and tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Self
+from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+
+import sqlalchemy as sa
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from pmis.approval.governed import InProject, Proposed
+from pmis.kit.fields import Email, Name
+from pmis.kit.listing import state_table
+from pmis.ledger.projection import Entity
+from pmis.policy.access import Role
+
+MIN_PASSWORD = 12
+MAX_PASSWORD = 200
+
+
+class Person(Entity):
+    """Somebody with a name. The address and the password hash are kept beside the log, under `credential`."""
+
+    name: str
+    active: bool = True
+    instance_admin: bool = False
+    instance_auditor: bool = False
+    credential: str | None = None
+
+
+PERSON_TABLE = state_table(
+    "person",
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("active", sa.Boolean, nullable=False),
+    sa.Column("instance_admin", sa.Boolean, nullable=False),
+    sa.Column("instance_auditor", sa.Boolean, nullable=False),
+)
+
+
+class Membership(Entity):
+    """A person's roles in a project. No roles: no longer a member."""
+
+    person_id: UUID
+    roles: list[str]
+
+
+MEMBERSHIP_TABLE = state_table(
+    "membership",
+    sa.Column("person_id", sa.Uuid, nullable=False),
+    sa.Column("roles", ARRAY(sa.Text), nullable=False),
+)
+
+
+class Delegation(Entity):
+    """One person's seat in approvals, lent to another from one moment to another."""
+
+    from_person: UUID
+    to_person: UUID
+    starts_at: datetime
+    ends_at: datetime
+    revoked: bool = False
+
+
+DELEGATION_TABLE = state_table(
+    "delegation",
+    sa.Column("from_person", sa.Uuid, nullable=False),
+    sa.Column("to_person", sa.Uuid, nullable=False),
+    sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("ends_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("revoked", sa.Boolean, nullable=False),
+)
+
+
+class PersonPatch(Proposed):
+    """The fields to change; those left out stay as they are."""
+
+    name: Name = ""
+    active: bool = True
+    instance_admin: bool = False
+    instance_auditor: bool = False
+
+
+class PersonCreate(PersonPatch):
+    """A new person, who signs in with the address and the password."""
+
+    name: Name = Field(examples=["Ada Analyst"])
+    email: Email = Field(examples=["ada@example.org"])
+    password: Annotated[str, StringConstraints(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] = Field(
+        examples=["correct horse battery"], json_schema_extra={"writeOnly": True, "format": "password"}
+    )
+
+
+def _sorted_roles(roles: list[Role]) -> list[Role]:
+    if len(set(roles)) != len(roles):
+        message = "a role is listed twice"
+        raise ValueError(message)
+    return sorted(roles)
+
+
+class MembershipPatch(Proposed):
+    """The roles that the person is to have from now on; none ends the membership."""
+
+    roles: Annotated[list[Role], AfterValidator(_sorted_roles), Field(max_length=6)] = Field(
+        default=[], examples=[["analyst"]]
+    )
+
+
+class MembershipCreate(MembershipPatch, InProject):
+    """A person joins a project."""
+
+    person_id: UUID
+    roles: Annotated[list[Role], AfterValidator(_sorted_roles), Field(min_length=1, max_length=6)] = Field(
+        examples=[["analyst"]]
+    )
+
+
+class DelegationPatch(Proposed):
+    """Take the seat back, or change how long it is lent."""
+
+    ends_at: AwareDatetime = Field(default=datetime.max, validate_default=False)
+    revoked: bool = False
+
+
+class DelegationCreate(InProject):
+    """Lend one's own seat to somebody else for a while."""
+
+    to_person: UUID
+    starts_at: AwareDatetime
+    ends_at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        if self.ends_at <= self.starts_at:
+            message = "ends_at lies after starts_at"
+            raise ValueError(message)
+        return self

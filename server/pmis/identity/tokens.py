@@ -1,0 +1,99 @@
+"""Access tokens: JWTs (RFC 9068) signed with Ed25519 under one key that is derived from JWT_SECRET_KEY.
+
+One algorithm, one type, one issuer and audience; a token that differs in any of these, lacks a claim or carries an
+unknown header is refused. Verified tokens are remembered until they expire, as checking a signature costs more than
+many a request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from pmis.kit.errors import UnauthenticatedError
+from pmis.kit.ids import uuid7
+
+ISSUER: Final = "pmis"
+AUDIENCE: Final = "pmis-api"
+TYPE: Final = "at+jwt"
+CLAIMS: Final = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti")
+MAX_BYTES: Final = 4096
+REMEMBERED: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A verified token: whose it is, and until when (UTC)."""
+
+    person_id: UUID
+    expires_at: datetime
+
+
+class Tokens:
+    """Issues and verifies access tokens."""
+
+    def __init__(self, secret: str, minutes: int) -> None:
+        """Derive the signing key; tokens are good for so many minutes."""
+        seed = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"pmis access token v1").derive(secret.encode())
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self._public = self._private.public_key()
+        self.kid = hashlib.sha256(self._public.public_bytes_raw()).hexdigest()[:16]
+        self.lifetime = timedelta(minutes=minutes)
+        self._verified: OrderedDict[str, AccessToken] = OrderedDict()
+
+    def issue(self, person_id: UUID, now: datetime) -> str:
+        """A token for the person, good from now."""
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(person_id),
+            "iat": now,
+            "nbf": now,
+            "exp": now + self.lifetime,
+            "jti": str(uuid7()),
+        }
+        return jwt.encode(claims, self._private, algorithm="EdDSA", headers={"typ": TYPE, "kid": self.kid})
+
+    def verify(self, token: str, now: datetime) -> AccessToken:
+        """Whose token it is; raises UnauthenticatedError for one that is not ours, not good yet or no longer."""
+        known = self._verified.get(token)
+        if known is None:
+            known = self._checked(token)
+            self._verified[token] = known
+            if len(self._verified) > REMEMBERED:
+                self._verified.popitem(last=False)
+        if now >= known.expires_at:
+            self._verified.pop(token, None)
+            raise UnauthenticatedError("The access token has expired. Sign in again.")
+        return known
+
+    def _checked(self, token: str) -> AccessToken:
+        refused = UnauthenticatedError("The access token is not valid. Sign in again.")
+        if len(token) > MAX_BYTES:
+            raise refused
+        try:
+            header = jwt.get_unverified_header(token)
+            if header != {"alg": "EdDSA", "typ": TYPE, "kid": self.kid}:
+                raise refused
+            claims = jwt.decode(
+                token,
+                self._public,
+                algorithms=["EdDSA"],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": list(CLAIMS), "strict_aud": True},
+            )
+            return AccessToken(UUID(claims["sub"]), datetime.fromtimestamp(claims["exp"], UTC))
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            if isinstance(error, jwt.ExpiredSignatureError):
+                raise UnauthenticatedError("The access token has expired. Sign in again.") from None
+            raise refused from None

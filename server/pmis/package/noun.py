@@ -1,0 +1,257 @@
+"""What packages tell the governed path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from jsonschema import Draft202012Validator
+
+from pmis.approval.errors import AlreadyExistsError, BadReferenceError, GuardRefusedError
+from pmis.approval.governed import Noun
+from pmis.kit.errors import InvalidInputError
+from pmis.ledger.projection import Child
+from pmis.package import rules
+from pmis.package.models import Package, PackageType
+from pmis.package.schemas import PackageCreate, PackagePatch, PackageTransition, PackageTypeCreate, PackageTypePatch
+from pmis.policy.lifecycle import GUARDS, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pmis.approval.change import Change
+    from pmis.approval.governed import Situation
+    from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.event import Fact
+    from pmis.policy.arbitrate import Facts
+
+SEARCH = Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id")
+WITHOUT_CODE = {"number": 0, "code": "—"}
+"""What a package has until it is applied and its code is given out."""
+
+
+@lru_cache(maxsize=256)
+def _validator(schema_text: str) -> Draft202012Validator:
+    import json  # noqa: PLC0415
+
+    return Draft202012Validator(json.loads(schema_text))
+
+
+class PackageNoun(Noun[Package]):
+    """Packages: coded, guarded, frozen at the end."""
+
+    stream_type = "package"
+    label = "package"
+    model = Package
+    columns = (
+        "number",
+        "code",
+        "status",
+        "package_type",
+        "owner_id",
+        "vendor_id",
+        "amount",
+        "currency",
+        "planned_end",
+        "external_ref",
+        "deleted",
+    )
+    child_tables = (SEARCH,)
+    create_input = PackageCreate
+    patch_input = PackagePatch
+    transition_input = PackageTransition
+    lifecycle = "package"
+    merged_fields = frozenset({"data"})
+
+    def children(self, entity: Package) -> dict[str, list[tuple[Any, ...]]]:
+        """The text by which the package is found."""
+        body = f"{entity.code.replace('-', ' ')} {entity.title}\n{entity.description}"
+        return {"search": [(entity.id, "package", entity.project_id, body)]}
+
+    def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
+        """The fields of a draft; the code follows when it is applied."""
+        return {**super().first_fields(change, situation), **WITHOUT_CODE}
+
+    async def numbered(self, session: WriteSession, fact: Fact, project: Mapping[str, Any] | None) -> Fact:
+        """Give out the project's next number. The counter's row is locked until the commit, so no number is lost."""
+        if fact.type != "package.created" or project is None:
+            return fact
+        row = await session.one(
+            "insert into state.package_number as counter values (%s, 1) "
+            "on conflict (project_id) do update set last = counter.last + 1 returning last",
+            (UUID(project["id"]),),
+        )
+        number = row[0] if row else 0
+        fields = {**fact.payload["fields"], "number": number, "code": f"{project['prefix']}-{number:03d}"}
+        return replace(fact, payload={**fact.payload, "fields": fields})
+
+    def decide(self, entity: Package | None, change: Change, situation: Situation) -> list[Fact]:
+        """The facts; raises InvalidInputError when the package would contradict itself."""
+        caused = super().decide(entity, change, situation)
+        after = self._after(entity, change)
+        found = rules.contradictions(after)
+        if found and change.operation in ("create", "patch", "transition"):
+            raise InvalidInputError(
+                f"{found[0]}.", errors=[{"pointer": "/", "message": text, "type": "contradiction"} for text in found]
+            )
+        return caused
+
+    def stamps(
+        self, before: Mapping[str, Any], after: Mapping[str, Any], situation: Situation
+    ) -> dict[str, dict[str, Any]]:
+        """Work that begins or ends today has begun or ended today, unless the proposal names another day."""
+        today = situation.at.astimezone(_zone(situation.project)).date().isoformat()
+        if after["status"] == "active" and before["status"] == "awarded" and after["actual_start"] is None:
+            return {"actual_start": {"from": None, "to": today}}
+        if after["status"] == "completed" and after["actual_end"] is None:
+            return {"actual_end": {"from": None, "to": max(today, after["actual_start"] or today)}}
+        return {}
+
+    def _after(self, entity: Package | None, change: Change) -> dict[str, Any]:
+        before = entity.model_dump(mode="json") if entity else {}
+        return {**before, **change.patch}
+
+    def facts(self, entity: Package | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
+        """Money, its share of the budget, and the slip of the planned end, beside what every noun tells."""
+        before = entity.model_dump(mode="json") if entity else {}
+        after = self._after(entity, change)
+        amount_before, currency_before = rules.money(before)
+        amount_after, currency_after = rules.money(after)
+        project = situation.project or {}
+        budget = project.get("budget")
+        return replace(
+            super().facts(entity, change, caused, situation),
+            amount_before=amount_before,
+            amount_after=amount_after,
+            currency_before=currency_before,
+            currency_after=currency_after,
+            budget=None if budget is None else Decimal(budget),
+            budget_currency=project.get("currency"),
+            slip_days=rules.slip_days(before, after),
+        )
+
+    async def check_references(
+        self, session: Session, change: Change, entity: Package | None, situation: Situation
+    ) -> None:
+        """Vendor and owner are of this project, extra fields fit their type, outside references are unique."""
+        patch = change.patch
+        if patch.get("vendor_id"):
+            await _require_vendor(session, change, situation)
+        if patch.get("owner_id"):
+            await require_member(session, change.project_id, patch["owner_id"], "owner_id")
+        if patch.get("external_ref") and patch["external_ref"] != (entity.external_ref if entity else None):
+            await require_unused_ref(session, "package", change.project_id, patch["external_ref"])
+        if "package_type" in patch or patch.get("data"):
+            await self._check_data(session, change, entity)
+        if change.operation == "transition" and entity is not None:
+            await _require_no_open_tasks(session, change, entity, situation)
+
+    async def _check_data(self, session: Session, change: Change, entity: Package | None) -> None:
+        name = change.patch.get("package_type", entity.package_type if entity else None)
+        if name is None:
+            return
+        row = await session.one(
+            "select (doc::jsonb -> 'fields_schema')::text from state.package_type where project_id = %s and name = %s",
+            (change.project_id, name),
+        )
+        if row is None:
+            raise BadReferenceError(f"package_type: this project has no package type {name!r}.", field="package_type")
+        before = entity.model_dump(mode="json") if entity else {}
+        changed = self.diff(before, {"data": change.patch.get("data", {})}).get("data")
+        data = changed["to"] if changed else before.get("data", {})
+        errors = [
+            {
+                "pointer": "/data/" + "/".join(str(part) for part in error.absolute_path),
+                "message": error.message,
+                "type": "schema",
+            }
+            for error in sorted(
+                _validator(row[0]).iter_errors(data), key=lambda error: list(map(str, error.absolute_path))
+            )
+        ]
+        if errors:
+            raise InvalidInputError(f"{errors[0]['pointer'][1:]}: {errors[0]['message']}", errors=errors)
+
+
+async def _require_vendor(session: Session, change: Change, situation: Situation) -> None:
+    vendor = UUID(change.patch["vendor_id"])
+    proposed = situation.known.get(vendor)
+    if proposed is not None:
+        return
+    row = await session.one(
+        "select kind from state.party where id = %s and project_id = %s and not deleted", (vendor, change.project_id)
+    )
+    if row is None:
+        raise BadReferenceError("vendor_id: there is no such party in this project.", field="vendor_id")
+    if row[0] == "customer":
+        raise BadReferenceError("vendor_id: this party is a customer, not a vendor.", field="vendor_id")
+
+
+async def _require_no_open_tasks(session: Session, change: Change, entity: Package, situation: Situation) -> None:
+    step = situation.policy.lifecycles["package"].find(entity.status, change.patch["status"])
+    if step is None or "no_open_tasks" not in (step.guards or ()):
+        return
+    ended = [name for name, state in situation.policy.lifecycles["task"].states.items() if state.phase is Phase.FROZEN]
+    row = await session.one(
+        "select id from state.task where package_id = %s and not deleted and status <> all(%s) limit 1",
+        (entity.id, ended),
+    )
+    if row is not None:
+        missing = [GUARDS["no_open_tasks"]]
+        raise GuardRefusedError(f"{entity.status} → {step.to} needs {missing[0]}.", missing=missing, step=step.name)
+
+
+async def require_member(session: Session, project_id: UUID | None, person: str, field: str) -> None:
+    """Raise BadReferenceError unless the person has a role in the project."""
+    row = await session.one(
+        "select 1 from state.membership where project_id = %s and person_id = %s and roles <> '{}'",
+        (project_id, UUID(person)),
+    )
+    if row is None:
+        raise BadReferenceError(f"{field}: this person has no role in the project.", field=field)
+
+
+async def require_unused_ref(session: Session, table: str, project_id: UUID | None, ref: str) -> None:
+    """Raise AlreadyExistsError when another record of the project carries the outside reference."""
+    row = await session.one(
+        f"select id from state.{table} where project_id = %s and external_ref = %s", (project_id, ref)
+    )
+    if row is not None:
+        raise AlreadyExistsError(
+            f"external_ref: {ref} is taken by another {table} of this project.", field="external_ref"
+        )
+
+
+def _zone(project: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - tzinfo
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    return ZoneInfo(project["timezone"] if project else "UTC")
+
+
+class PackageTypeNoun(Noun[PackageType]):
+    """Kinds of package, each with a schema for its extra fields."""
+
+    stream_type = "package_type"
+    label = "package type"
+    model = PackageType
+    columns = ("name",)
+    create_input = PackageTypeCreate
+    patch_input = PackageTypePatch
+
+    async def check_references(
+        self, session: Session, change: Change, entity: PackageType | None, situation: Situation
+    ) -> None:
+        """Names are unique in the project."""
+        del situation
+        if entity is None and await session.one(
+            "select 1 from state.package_type where project_id = %s and name = %s",
+            (change.project_id, change.patch["name"]),
+        ):
+            raise AlreadyExistsError(f"name: the project has a package type {change.patch['name']!r}.", field="name")
+
+
+PACKAGES = PackageNoun()
+PACKAGE_TYPES = PackageTypeNoun()

@@ -1,0 +1,1 @@
+"""Projects: what holds packages and people, with a time zone, a currency and a budget."""

@@ -1,0 +1,59 @@
+"""What projects tell the governed path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from pmis.approval.errors import AlreadyExistsError
+from pmis.approval.governed import Noun
+from pmis.project.models import Project, ProjectCreate, ProjectPatch
+
+if TYPE_CHECKING:
+    from pmis.approval.change import Change
+    from pmis.approval.governed import Situation
+    from pmis.kit.db import Session
+    from pmis.ledger.event import Fact
+    from pmis.policy.arbitrate import Facts
+
+
+class ProjectNoun(Noun[Project]):
+    """Projects; each is its own project for reading and permission."""
+
+    stream_type = "project"
+    label = "project"
+    model = Project
+    columns = ("prefix", "name")
+    create_input = ProjectCreate
+    patch_input = ProjectPatch
+
+    def facts(self, entity: Project | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
+        """The budget is the project's amount: raising it is judged like money."""
+        told = super().facts(entity, change, caused, situation)
+        if "budget" not in told.fields:
+            return told
+        currency = entity.currency if entity else change.patch["currency"]
+        after = change.patch.get("budget")
+        return replace(
+            told,
+            amount_before=entity.budget if entity else None,
+            amount_after=None if after is None else Decimal(after),
+            currency_before=currency if entity and entity.budget is not None else None,
+            currency_after=currency,
+        )
+
+    async def check_references(
+        self, session: Session, change: Change, entity: Project | None, situation: Situation
+    ) -> None:
+        """Prefixes are unique in the instance, as package codes begin with them."""
+        del situation
+        if entity is None and await session.one(
+            "select 1 from state.project where prefix = %s", (change.patch["prefix"],)
+        ):
+            raise AlreadyExistsError(
+                f"prefix: {change.patch['prefix']} begins the codes of another project.", field="prefix"
+            )
+
+
+PROJECTS = ProjectNoun()

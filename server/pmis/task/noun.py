@@ -1,0 +1,81 @@
+"""What tasks tell the governed path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from pmis.approval.errors import BadReferenceError
+from pmis.approval.governed import Noun
+from pmis.ledger.projection import Child
+from pmis.package.noun import require_member, require_unused_ref
+from pmis.policy.document import Writer
+from pmis.task.models import Task, TaskCreate, TaskPatch, TaskTransition
+
+if TYPE_CHECKING:
+    from pmis.approval.change import Change
+    from pmis.approval.governed import Situation
+    from pmis.kit.db import Session
+    from pmis.ledger.event import Fact
+    from pmis.policy.arbitrate import Facts
+
+_SOURCES: Final = {
+    Writer.PERSON: "person",
+    Writer.IMPORT: "import",
+    Writer.EMAIL: "mail",
+    Writer.AGENT: "assistant",
+}
+
+
+class TaskNoun(Noun[Task]):
+    """Tasks: worked on by their people, completed once."""
+
+    stream_type = "task"
+    label = "task"
+    model = Task
+    columns = ("package_id", "status", "assignee_id", "due_date", "external_ref", "deleted")
+    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id"),)
+    create_input = TaskCreate
+    patch_input = TaskPatch
+    transition_input = TaskTransition
+    lifecycle = "task"
+    merged_fields = frozenset({"data"})
+
+    def children(self, entity: Task) -> dict[str, list[tuple[Any, ...]]]:
+        """The text by which the task is found."""
+        return {"search": [(entity.id, "task", entity.project_id, f"{entity.title}\n{entity.description}")]}
+
+    def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
+        """A pending task that says where it came from."""
+        return {**super().first_fields(change, situation), "source": _SOURCES.get(situation.writer, "system")}
+
+    def facts(self, entity: Task | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
+        """The slip of the due date, beside what every noun tells."""
+        told = super().facts(entity, change, caused, situation)
+        new = change.patch.get("due_date")
+        if entity is None or entity.due_date is None or new is None:
+            return told
+        return replace(told, slip_days=max(0, (date.fromisoformat(new) - entity.due_date).days))
+
+    async def check_references(
+        self, session: Session, change: Change, entity: Task | None, situation: Situation
+    ) -> None:
+        """The package and the assignee are of this project, outside references are unique."""
+        patch = change.patch
+        package = patch.get("package_id")
+        if entity is None and UUID(package) not in situation.known:
+            row = await session.one(
+                "select 1 from state.package where id = %s and project_id = %s and not deleted",
+                (UUID(package), change.project_id),
+            )
+            if row is None:
+                raise BadReferenceError("package_id: there is no such package in this project.", field="package_id")
+        if patch.get("assignee_id"):
+            await require_member(session, change.project_id, patch["assignee_id"], "assignee_id")
+        if patch.get("external_ref") and patch["external_ref"] != (entity.external_ref if entity else None):
+            await require_unused_ref(session, "task", change.project_id, patch["external_ref"])
+
+
+TASKS = TaskNoun()

@@ -1,0 +1,1 @@
+"""HTTP: one way in for every verb, problem details for every refusal."""

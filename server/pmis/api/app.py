@@ -1,0 +1,110 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
+
+import pmis.nouns  # noqa: F401 - puts the nouns on the governed path
+from pmis.api import approvals, audit, docs, health, people, policies, problems, sessions
+from pmis.api.context import Parts
+from pmis.api.middleware import Edge
+from pmis.api.resources import Routes
+from pmis.comment.resource import RESOURCE as COMMENTS
+from pmis.identity.resource import DELEGATED, MEMBERS
+from pmis.package.resource import RESOURCE as PACKAGES
+from pmis.package.resource import TYPES
+from pmis.party.resource import CUSTOMERS, VENDORS
+from pmis.party.resource import RESOURCE as PARTIES
+from pmis.project.resource import RESOURCE as PROJECTS
+from pmis.task.resource import RESOURCE as TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from pmis.approval.resource import Resource
+    from pmis.kit.settings import Settings
+
+RESOURCES: Final[tuple[Resource, ...]] = (
+    PROJECTS,
+    PACKAGES,
+    TYPES,
+    TASKS,
+    PARTIES,
+    CUSTOMERS,
+    VENDORS,
+    COMMENTS,
+    MEMBERS,
+    DELEGATED,
+)
+IMPORT_BYTES: Final = 10 * 1024 * 1024
+DESCRIPTION: Final = (
+    "Every change is proposed, judged by a deterministic policy, approved by someone else where the policy says so, "
+    "applied once, and written into a log that anyone can verify. `/api/v1` is canonical; `/api` is the same thing."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API as the settings describe it; connects when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        await app.state.parts.database.open()
+        try:
+            yield
+        finally:
+            await app.state.parts.database.close()
+
+    app = FastAPI(
+        title="PMIS",
+        version=importlib.metadata.version("pmis"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.state.parts = Parts.of(settings)
+    api = APIRouter()
+    for resource in RESOURCES:
+        api.include_router(Routes(resource).router())
+    for module in (approvals, audit, health, people, policies, sessions):
+        api.include_router(module.router)
+    app.include_router(api, prefix="/api/v1")
+    app.include_router(api, prefix="/api", include_in_schema=False)
+    app.add_api_route("/health", health.readiness, methods=["GET"], include_in_schema=False)
+    problems.install(app)
+    _require_permissions(app)
+    app.openapi = lambda: _described(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Correlation-Id"],
+            expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Correlation-Id", "Idempotency-Replayed"],
+        )
+    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, import_bytes=IMPORT_BYTES)
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, object]:
+    if not app.openapi_schema:
+        app.openapi_schema = docs.describe(app)
+    return app.openapi_schema
+
+
+def _require_permissions(app: FastAPI) -> None:
+    """Raise RuntimeError for a route that does not say what the caller needs: deny by default begins here."""
+    for route in app.routes:
+        if not isinstance(route, APIRoute) or not route.path.startswith("/api"):
+            continue
+        path = route.path.removeprefix("/api").removeprefix("/v1")
+        for method in route.methods:
+            if not docs.PERMISSIONS.get((method, path)):
+                message = f"{method} {route.path} does not declare its permission"
+                raise RuntimeError(message)

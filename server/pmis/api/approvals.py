@@ -1,0 +1,427 @@
+"""Approvals over HTTP: the inbox, and everything that can be said to one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+from pydantic import Field, StringConstraints, create_model
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import Response
+
+from pmis.api import docs
+from pmis.api.context import Call, caller, etag, require_known_parameters, uuid_or_none
+from pmis.api.edge import write
+from pmis.api.events import events_page
+from pmis.api.resources import answer_of, limit_of, next_link, project_named, readable_projects
+from pmis.api.secrets import reveal
+from pmis.approval import decide
+from pmis.approval.change import Operation
+from pmis.approval.governed import ENVELOPE, Input, Proposed, parse_input
+from pmis.approval.models import OPEN, Approval, Status
+from pmis.approval.propose import Outcome, Wanted, propose
+from pmis.approval.registry import NOUNS
+from pmis.kit.errors import InvalidInputError, NotFoundError
+from pmis.kit.fields import Data
+from pmis.kit.filters import equals, line, one_of, uuid
+from pmis.kit.ids import uuid7
+from pmis.kit.listing import Listing, Page, page, state_table
+from pmis.kit.paging import MAX_LIMIT
+from pmis.kit.text import Line, Paragraph
+from pmis.ledger.idempotency import Answer
+
+if TYPE_CHECKING:
+    from pmis.kit.db import Session, WriteSession
+
+Reason = Annotated[Paragraph, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+TABLE: Final = state_table(
+    "approval",
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("target_type", sa.Text, nullable=False),
+    sa.Column("target_id", sa.Uuid, nullable=False),
+    sa.Column("proposer_ref", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.DateTime(timezone=True)),
+)
+LISTING: Final = Listing(
+    TABLE,
+    orders={"created_at": "id"},
+    default_order="created_at",
+    filters={
+        "status": one_of("status", frozenset(get_args(Status)), "Only these statuses", "pending"),
+        "route": one_of("route", None, "Only these routes", "EXECUTIVE_APPROVAL"),
+        "target_id": equals("target_id", uuid, "Only those about this record.", "0197c0de-0000-7000-8000-000000000000"),
+        "proposer": equals(
+            "proposer_ref", line, "Only those of this proposer.", "person:0197c0de-0000-7000-8000-000000000000"
+        ),
+    },
+)
+WAITING_SCANNED: Final = 1000
+
+
+class Decide(Input):
+    """A decision. `digest` is the digest of what was shown: a decision about other content is refused."""
+
+    digest: Digest | None = None
+    reason: Reason | None = None
+
+
+class DecideWithReason(Input):
+    """A decision that needs a reason."""
+
+    digest: Digest | None = None
+    reason: Reason = Field(examples=["The amount is above the offer."])
+
+
+class Revise(Proposed):
+    """Propose again. `patches` replaces the patch of the records it names by id; the others stay as proposed."""
+
+    patches: dict[UUID, Data] = Field(default={}, max_length=1000)
+
+
+class ProposedChange(Input):
+    """One change of a proposal of several."""
+
+    operation: Operation
+    target_type: Annotated[Line, StringConstraints(max_length=40)] = Field(examples=["package"])
+    target: UUID | None = Field(default=None, description="The record; for a new one an id of your own, or none.")
+    project: Annotated[Line, StringConstraints(max_length=40)] | None = None
+    patch: Data = {}
+    if_version: int | None = Field(default=None, ge=1)
+
+
+class Proposal(Proposed):
+    """Changes that are applied all or nothing, in this order; the strictest route holds for all."""
+
+    changes: Annotated[list[ProposedChange], Field(min_length=1, max_length=1000)]
+
+
+ApprovalPage = create_model(
+    "ApprovalPage", items=(list[Approval], ...), next=(str | None, ...), __doc__="A page of approvals."
+)
+router = APIRouter(tags=["approvals"])
+
+
+async def _shown(session: Session, call: Call, approval: Approval) -> str:
+    return (await reveal(session, call.parts.vault, call.principal, [approval.model_dump_json()]))[0]
+
+
+async def list_approvals(request: Request) -> Response:
+    call = await caller(request)
+    require_known_parameters(
+        request, frozenset({*LISTING.filters, "waiting_for", "sort", "cursor", "limit", "project"})
+    )
+    given = request.query_params
+    limit = limit_of(request)
+    waiting = given.get("waiting_for")
+    if waiting not in (None, "me"):
+        raise InvalidInputError(
+            "waiting_for: only `me` is possible.",
+            errors=[{"pointer": "/query/waiting_for", "message": "me", "type": "enum"}],
+        )
+    filters = {name: given[name] for name in given if name in LISTING.filters}
+    async with call.parts.database.read() as session:
+        projects = (
+            [await project_named(session, call.principal, given["project"])]
+            if "project" in given
+            else await readable_projects(session, call.principal)
+        )
+        if waiting:
+            found = await _waiting(session, call, projects, filters, given.get("cursor"), limit)
+        else:
+            found = await page(
+                session,
+                LISTING,
+                projects=projects,
+                filters=filters,
+                sort=given.get("sort"),
+                cursor=given.get("cursor"),
+                limit=limit,
+            )
+        found = Page(await reveal(session, call.parts.vault, call.principal, found.docs), found.next)
+    return Response(found.body(), 200, next_link(request, found.next), "application/json")
+
+
+async def _waiting(
+    session: Session, call: Call, projects: list[UUID], filters: dict[str, str], cursor: str | None, limit: int
+) -> Page:
+    """What waits for the caller, the oldest first: open approvals are read page by page until enough are found."""
+    mine: list[Approval] = []
+    scanned = 0
+    filters.setdefault("status", ",".join(sorted(OPEN)))
+    while True:
+        found = await page(
+            session, LISTING, projects=projects, filters=filters, sort="created_at", cursor=cursor, limit=MAX_LIMIT
+        )
+        scanned += len(found.docs)
+        approvals = [Approval.model_validate_json(doc) for doc in found.docs]
+        mine += await decide.waits_for(session, call.principal, approvals, call.parts.clock.now())
+        if found.next is None or len(mine) >= limit or scanned >= WAITING_SCANNED:
+            return Page([approval.model_dump_json() for approval in mine], found.next)
+        cursor = found.next
+
+
+async def get_approval(request: Request, approval_id: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    async with call.parts.database.read() as session:
+        approval = await decide.visible_approval(session, call.principal, _id(approval_id))
+        body = await _shown(session, call, approval)
+    return Response(body, 200, {"ETag": etag(approval.version)}, "application/json")
+
+
+async def approval_timeline(request: Request, approval_id: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset({"cursor", "limit"}))
+    async with call.parts.database.read() as session:
+        approval = await decide.visible_approval(session, call.principal, _id(approval_id))
+        body, following = await events_page(
+            session,
+            call,
+            "stream_id in (select %s::uuid union all select id from state.comment where entity_id = %s)",
+            [approval.id, approval.id],
+            cursor=request.query_params.get("cursor"),
+            limit=limit_of(request),
+        )
+    return Response(body, 200, next_link(request, following), "application/json")
+
+
+def _id(text: str) -> UUID:
+    identity = uuid_or_none(text)
+    if identity is None:
+        raise NotFoundError("There is no such approval.")
+    return identity
+
+
+def _saying(verdict: Literal["approve", "reject", "request_changes"]) -> Any:  # noqa: ANN401 - an endpoint
+    model = Decide if verdict == "approve" else DecideWithReason
+
+    async def endpoint(request: Request, approval_id: str) -> Response:
+        call = await caller(request)
+        require_known_parameters(request, frozenset())
+        docs.require_json(request)
+        said = parse_input(model, await request.body())
+
+        async def handle(session: WriteSession) -> Answer:
+            outcome = await decide.say(
+                session,
+                call.parts.vault,
+                call.proposing(),
+                _id(approval_id),
+                verdict,
+                reason=said.reason,
+                shown=said.digest,
+            )
+            return await _decided(session, call, outcome)
+
+        return await write(call, handle)
+
+    endpoint.__name__ = verdict
+    return endpoint
+
+
+async def _decided(session: Session, call: Call, outcome: Outcome) -> Answer:
+    answer = await answer_of(session, call, outcome, path=None)
+    # A decision was taken either way: 200, also when the approval still waits for somebody else.
+    return Answer(200, answer.body, {}, answer.project_id)
+
+
+async def confirm_approval(request: Request, approval_id: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    docs.require_json(request)
+    said = parse_input(Decide, await request.body())
+
+    async def handle(session: WriteSession) -> Answer:
+        outcome = await decide.confirm(session, call.parts.vault, call.proposing(), _id(approval_id), shown=said.digest)
+        return await _decided(session, call, outcome)
+
+    return await write(call, handle)
+
+
+async def withdraw_approval(request: Request, approval_id: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    docs.require_json(request)
+    said = parse_input(Decide, await request.body())
+
+    async def handle(session: WriteSession) -> Answer:
+        approval = await decide.withdraw(session, call.proposing(), _id(approval_id), reason=said.reason)
+        return Answer(
+            200, (await _shown(session, call, approval)).encode(), {"ETag": etag(approval.version)}, approval.project_id
+        )
+
+    return await write(call, handle)
+
+
+async def revise_approval(request: Request, approval_id: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    docs.require_json(request)
+    said = parse_input(Revise, await request.body())
+
+    async def handle(session: WriteSession) -> Answer:
+        outcome = await decide.revise(session, call.parts.vault, call.proposing(said), _id(approval_id), said.patches)
+        return await answer_of(session, call, outcome, path=None)
+
+    return await write(call, handle)
+
+
+async def propose_changes(request: Request) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    docs.require_json(request)
+    said = parse_input(Proposal, await request.body())
+
+    async def handle(session: WriteSession) -> Answer:
+        wanted = [await _wanted(session, call, change, i) for i, change in enumerate(said.changes)]
+        outcome = await propose(session, call.parts.vault, call.proposing(said), wanted)
+        return await answer_of(session, call, outcome, path=None)
+
+    return await write(call, handle)
+
+
+async def _wanted(session: Session, call: Call, change: ProposedChange, index: int) -> Wanted:
+    noun = NOUNS.get(change.target_type)
+    if noun is None:
+        raise _at(index, "target_type", f"there is no {change.target_type!r}; use one of {', '.join(sorted(NOUNS))}")
+    creating = change.operation == "create"
+    if not creating and change.target is None:
+        raise _at(index, "target", "say which record")
+    try:
+        patch = noun.validated(change.operation, change.patch)
+    except InvalidInputError as error:
+        for item in error.extra.get("errors", []):
+            item["pointer"] = f"/changes/{index}/patch{item['pointer']}"
+        raise
+    if said := sorted(ENVELOPE & set(change.patch)):
+        raise _at(index, f"patch/{said[0]}", "say this once, for the whole proposal")
+    project = await project_named(session, call.principal, change.project) if change.project else None
+    if creating and project is None and not noun.instance_level and noun.stream_type != "project":
+        raise _at(index, "project", "say which project a new record belongs to")
+    return Wanted(noun, change.operation, change.target or uuid7(), patch, project, change.if_version)
+
+
+def _at(index: int, field: str, message: str) -> InvalidInputError:
+    pointer = f"/changes/{index}/{field}"
+    return InvalidInputError(
+        f"{pointer[1:]}: {message}.", errors=[{"pointer": pointer, "message": message, "type": "value_error"}]
+    )
+
+
+_one = "/approvals/{approval_id}"
+docs.route(
+    router,
+    "GET",
+    "/approvals",
+    list_approvals,
+    docs.Spec(
+        "List approvals",
+        "read",
+        {200: ApprovalPage},
+        docs.READ_REFUSALS,
+        description="`waiting_for=me` lists, oldest first, what the caller can decide or confirm right now.",
+        parameters=[
+            *(docs.query(name, item.description, item.example) for name, item in LISTING.filters.items()),
+            docs.query("waiting_for", "Only what waits for the caller.", "me", {"type": "string", "enum": ["me"]}),
+            docs.query("sort", "The order.", "created_at", {"type": "string", "enum": ["created_at", "-created_at"]}),
+            docs.CURSOR,
+            docs.LIMIT,
+            docs.PROJECT,
+        ],
+    ),
+)
+docs.route(
+    router, "GET", _one, get_approval, docs.Spec("Read one approval", "read", {200: Approval}, docs.READ_REFUSALS)
+)
+docs.route(
+    router,
+    "GET",
+    f"{_one}/timeline",
+    approval_timeline,
+    docs.Spec(
+        "The whole life of an approval",
+        "read",
+        {200: docs.EventPage},
+        docs.READ_REFUSALS,
+        parameters=[docs.CURSOR, docs.LIMIT],
+    ),
+)
+for _verdict, _path, _words in (
+    ("approve", "approve", "Agree; when enough people have, the change is applied"),
+    ("reject", "reject", "Refuse, with a reason"),
+    ("request_changes", "request-changes", "Send back to the proposer, with a reason"),
+):
+    docs.route(
+        router,
+        "POST",
+        f"{_one}/{_path}",
+        _saying(_verdict),
+        docs.Spec(
+            _words,
+            "decide",
+            {200: docs.Outcome},
+            docs.WRITE_REFUSALS,
+            body=Decide if _verdict == "approve" else DecideWithReason,
+            body_required=_verdict != "approve",
+        ),
+    )
+docs.route(
+    router,
+    "POST",
+    f"{_one}/confirm",
+    confirm_approval,
+    docs.Spec(
+        "Confirm one's own proposal as shown",
+        "confirm",
+        {200: docs.Outcome},
+        docs.WRITE_REFUSALS,
+        body=Decide,
+        body_required=False,
+    ),
+)
+docs.route(
+    router,
+    "POST",
+    f"{_one}/withdraw",
+    withdraw_approval,
+    docs.Spec(
+        "Take one's own proposal back",
+        "confirm",
+        {200: Approval},
+        docs.WRITE_REFUSALS,
+        body=Decide,
+        body_required=False,
+    ),
+)
+docs.route(
+    router,
+    "POST",
+    f"{_one}/revise",
+    revise_approval,
+    docs.Spec(
+        "Propose again what was sent back or ended unapplied",
+        "propose",
+        {200: docs.Outcome, 202: docs.Outcome},
+        docs.WRITE_REFUSALS,
+        body=Revise,
+        body_required=False,
+    ),
+)
+docs.route(
+    router,
+    "POST",
+    "/proposals",
+    propose_changes,
+    docs.Spec(
+        "Propose several changes that stand or fall together",
+        "propose",
+        {200: docs.Outcome, 202: docs.Outcome},
+        docs.WRITE_REFUSALS,
+        body=Proposal,
+    ),
+)

@@ -1,0 +1,165 @@
+"""The log over HTTP: what happened, to what, by whom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import Response
+
+from pmis.api import docs
+from pmis.api.context import Call, caller, require_known_parameters, uuid_or_none
+from pmis.api.events import COLUMNS, event_json, events_page
+from pmis.api.resources import limit_of, moment, next_link, project_named, readable_projects
+from pmis.api.secrets import reveal
+from pmis.kit.errors import ForbiddenError, InvalidInputError, NotFoundError
+from pmis.kit.text import one_line
+from pmis.policy.access import ALL, Action, allowed, authorize, visible_projects
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from pmis.kit.db import Session
+
+router = APIRouter(tags=["audit"])
+FILTERS: Final = ("type", "actor", "correlation_id", "stream_id")
+
+
+async def _auditable(session: Session, call: Call, request: Request) -> tuple[str, list[Any]]:
+    """The part of the log that the caller may audit, as a condition; raises ForbiddenError when it is none."""
+    given = request.query_params
+    if "project" in given:
+        project = await project_named(session, call.principal, given["project"])
+        authorize(call.principal, Action.READ_AUDIT, project)
+        return "project_id = %s", [project]
+    if visible_projects(call.principal, Action.READ_AUDIT) is ALL:
+        return "true", []
+    projects = await readable_projects(session, call.principal, Action.READ_AUDIT)
+    if not projects:
+        raise ForbiddenError("Only auditors, administrators and executives read the log.")
+    return "project_id = any(%s)", [projects]
+
+
+async def list_events(request: Request) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset({*FILTERS, "project", "from", "to", "cursor", "limit"}))
+    given = request.query_params
+    async with call.parts.database.read() as session:
+        where, params = await _auditable(session, call, request)
+        for name in FILTERS:
+            if name in given:
+                where += f" and {name} = %s"
+                params.append(_value(name, given[name]))
+        if "from" in given:
+            where += " and occurred_at >= %s"
+            params.append(moment(given["from"], "from"))
+        if "to" in given:
+            where += " and occurred_at < %s"
+            params.append(moment(given["to"], "to"))
+        body, following = await events_page(
+            session, call, where, params, cursor=given.get("cursor"), limit=limit_of(request)
+        )
+    return Response(body, 200, next_link(request, following), "application/json")
+
+
+def _value(name: str, text: str) -> str | UUID:
+    try:
+        value = uuid_or_none(text) if name == "stream_id" else one_line(text)
+        if value is not None:
+            return value
+    except ValueError:
+        pass
+    raise InvalidInputError(
+        f"{name}: not a value it can have.",
+        errors=[{"pointer": f"/query/{name}", "message": "not a value it can have", "type": "value_error"}],
+    )
+
+
+async def entity_events(request: Request, entity_type: str, entity_id: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset({"cursor", "limit"}))
+    identity = uuid_or_none(entity_id)
+    async with call.parts.database.read() as session:
+        row = identity and await session.one(
+            "select project_id from ledger.event where stream_id = %s and stream_type = %s limit 1",
+            (identity, _value("type", entity_type)),
+        )
+        if not row or not allowed(call.principal, Action.READ_AUDIT, row[0]):
+            if row and allowed(call.principal, Action.READ, row[0]):
+                raise ForbiddenError("Only auditors, administrators and executives read the log.")
+            raise NotFoundError("There is no such record.")
+        body, following = await events_page(
+            session,
+            call,
+            "stream_id = %s",
+            [identity],
+            cursor=request.query_params.get("cursor"),
+            limit=limit_of(request),
+        )
+    return Response(body, 200, next_link(request, following), "application/json")
+
+
+async def visible_event(session: Session, call: Call, event_id: str) -> tuple[int, str]:
+    """The position and JSON of an event that the caller may audit; raises NotFoundError."""
+    identity = uuid_or_none(event_id)
+    row = identity and await session.one(f"select project_id, {COLUMNS} from ledger.event where id = %s", (identity,))
+    if not row or not allowed(call.principal, Action.READ_AUDIT, row[0]):
+        raise NotFoundError("There is no such event.")
+    return row[1], (await reveal(session, call.parts.vault, call.principal, [event_json(row[1:])]))[0]
+
+
+async def get_event(request: Request, event_id: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    async with call.parts.database.read() as session:
+        _, body = await visible_event(session, call, event_id)
+    return Response(body, 200, None, "application/json")
+
+
+docs.route(
+    router,
+    "GET",
+    "/audit",
+    list_events,
+    docs.Spec(
+        "Search the log",
+        "read_audit",
+        {200: docs.EventPage},
+        (400, 401, 403, 404, 422, 503),
+        description="The newest first.",
+        parameters=[
+            docs.query("type", "Only this type.", "package.transitioned"),
+            docs.query("actor", "Only by this principal.", "person:0197c0de-0000-7000-8000-000000000000"),
+            docs.query("correlation_id", "Only of this request.", "0197c0de-0000-7000-8000-000000000000"),
+            docs.query("stream_id", "Only of this record.", "0197c0de-0000-7000-8000-000000000000"),
+            docs.query(
+                "from", "Not before this time.", "2026-11-01T00:00:00Z", {"type": "string", "format": "date-time"}
+            ),
+            docs.query("to", "Before this time.", "2026-12-01T00:00:00Z", {"type": "string", "format": "date-time"}),
+            docs.CURSOR,
+            docs.LIMIT,
+            docs.PROJECT,
+        ],
+    ),
+)
+docs.route(
+    router,
+    "GET",
+    "/audit/events/{event_id}",
+    get_event,
+    docs.Spec("Read one event", "read_audit", {200: docs.EventOut}, docs.READ_REFUSALS),
+)
+docs.route(
+    router,
+    "GET",
+    "/audit/{entity_type}/{entity_id}",
+    entity_events,
+    docs.Spec(
+        "The events of one record's stream",
+        "read_audit",
+        {200: docs.EventPage},
+        (400, 401, 403, 404, 422, 503),
+        parameters=[docs.CURSOR, docs.LIMIT],
+    ),
+)

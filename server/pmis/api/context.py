@@ -1,0 +1,135 @@
+"""What a request can reach: the parts of the running application, and who is calling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from pmis.approval.propose import Request as ProposalRequest
+from pmis.identity.principals import Principals
+from pmis.identity.tokens import Tokens
+from pmis.kit.clock import Clock
+from pmis.kit.db import Database
+from pmis.kit.errors import InvalidInputError, MalformedRequestError, UnauthenticatedError
+from pmis.ledger.vault import Vault
+from pmis.policy.levels import Level
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from starlette.requests import Request
+
+    from pmis.approval.governed import Proposed
+    from pmis.kit.settings import Settings
+    from pmis.ledger.event import Source
+    from pmis.policy.access import Principal
+
+DEVELOPMENT_SECRET = "development only: " + "pmis" * 8
+
+
+@dataclass
+class Parts:
+    """The parts of one running API process."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+    tokens: Tokens
+    principals: Principals
+    clock: Clock
+
+    @classmethod
+    def of(cls, settings: Settings) -> Parts:
+        """The parts that the settings describe; nothing is connected yet."""
+        secret = settings.secret_key.get_secret_value() if settings.secret_key else DEVELOPMENT_SECRET
+        jwt_secret = settings.jwt_secret_key.get_secret_value() if settings.jwt_secret_key else DEVELOPMENT_SECRET
+        database = Database(
+            settings.app_dsn, size=settings.db_pool_size, lock_timeout_ms=settings.lock_timeout_ms, role="pmis_app"
+        )
+        return cls(
+            settings,
+            database,
+            Vault(secret),
+            Tokens(jwt_secret, settings.access_token_minutes),
+            Principals(database),
+            Clock(settings.pmis_now),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of somebody who signed in."""
+
+    request: Request
+    parts: Parts
+    principal: Principal
+    correlation_id: str
+    source: Source
+
+    def proposing(self, said: Proposed | None = None) -> ProposalRequest:
+        """The caller as a proposer, with what they said about the proposal."""
+        return ProposalRequest(
+            self.principal,
+            self.source,
+            self.correlation_id,
+            reason=said.reason if said else None,
+            stated_impact=Level.parse(said.impact_level) if said and said.impact_level else None,
+            stated_uncertainty=Level.parse(said.uncertainty_level) if said and said.uncertainty_level else None,
+        )
+
+
+def parts_of(request: Request) -> Parts:
+    """The application's parts."""
+    return cast("Parts", request.app.state.parts)
+
+
+async def caller(request: Request) -> Call:
+    """Who calls; raises UnauthenticatedError."""
+    parts = parts_of(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise UnauthenticatedError("Sign in and send the access token as `Authorization: Bearer <token>`.")
+    person = parts.tokens.verify(token.strip(), parts.clock.now()).person_id
+    principal = await parts.principals.get(person)
+    source: Source = "cli" if request.headers.get("user-agent", "").startswith("pmis-cli/") else "api"
+    return Call(request, parts, principal, request.scope["correlation_id"], source)
+
+
+def require_known_parameters(request: Request, known: frozenset[str]) -> None:
+    """Raise InvalidInputError for a query parameter that the endpoint does not have, or one given twice."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    wrong = [name for name in names if name not in known]
+    twice = [name for name in set(names) if names.count(name) > 1]
+    if wrong or twice:
+        words = f"there is no parameter {wrong[0]!r}" if wrong else f"{twice[0]!r} is given twice"
+        listed = ", ".join(sorted(known)) or "none"
+        raise InvalidInputError(
+            f"{words}; this endpoint has {listed}.",
+            errors=[{"pointer": f"/query/{(wrong or twice)[0]}", "message": words, "type": "extra_forbidden"}],
+        )
+
+
+def if_match(request: Request) -> int | None:
+    """The version in an `If-Match` header; raises MalformedRequestError for anything but one entity tag of ours."""
+    header = request.headers.get("if-match")
+    if header is None or header.strip() == "*":
+        return None
+    text = header.strip().removeprefix("W/").strip('"')
+    if not text.isascii() or not text.isdigit() or len(text) > 9:  # noqa: PLR2004 - versions are 32-bit
+        raise MalformedRequestError('If-Match must be the ETag of the record as it was read, such as "3".')
+    return int(text)
+
+
+def etag(version: int) -> str:
+    """The entity tag of a record at a version."""
+    return f'"{version}"'
+
+
+def uuid_or_none(text: str) -> UUID | None:
+    """The UUID that a text is, or None."""
+    from uuid import UUID as Uuid  # noqa: PLC0415, N811
+
+    try:
+        return Uuid(text)
+    except ValueError:
+        return None

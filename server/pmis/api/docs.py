@@ -1,0 +1,371 @@
+"""The OpenAPI description: made from the models that are enforced, complete with every refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.json_schema import models_json_schema
+
+from pmis.approval.models import Approval
+from pmis.kit.errors import MalformedRequestError
+from pmis.kit.paging import MAX_LIMIT
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter, FastAPI
+    from starlette.requests import Request
+
+    from pmis.approval.resource import Resource
+
+BODIES: Final[dict[str, type[BaseModel]]] = {}
+"""Models of request bodies, by the name under which the description lists them."""
+PERMISSIONS: Final[dict[tuple[str, str], str]] = {}
+"""(method, path) to what the caller needs; a route without an entry does not start."""
+
+REFUSALS: Final[dict[int, str]] = {
+    400: "The request could not be read: not JSON, a malformed header, a key that is none.",
+    401: "Nobody is signed in, or the access token is not good any more.",
+    403: "The role does not allow it, or the policy refuses it.",
+    404: "It does not exist, or the caller may not know that it does.",
+    409: "It contradicts the present state; `code` says how. With `Retry-After`: somebody else holds the record.",
+    412: "`If-Match` names another version than the present one.",
+    413: "The body is larger than what is read here.",
+    415: "The body is not `application/json`.",
+    422: "The shape or a value is not valid; `errors` lists each problem with a JSON pointer.",
+    503: "The database does not answer; nothing was written. Try again after `Retry-After` seconds.",
+}
+READ_REFUSALS: Final = (400, 401, 404, 422, 503)
+WRITE_REFUSALS: Final = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457). Refusals add members of their own, such as `allowed`, `missing` or `reasons`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:pmis:problem:transition_refused"])
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong and what to do, in words that are safe to show.")
+    code: str = Field(description="Stable; programs decide by it.", examples=["transition_refused"])
+    correlation_id: str = Field(description="Quote it when you report the problem.")
+    errors: list[dict[str, Any]] | None = Field(default=None, description="Each field that is wrong.")
+
+
+class OutcomeReason(BaseModel):
+    """A rule of the policy that had its say."""
+
+    rule: str
+    text: str
+    facts: dict[str, Any]
+    changes: list[int] = []
+
+
+class Outcome(BaseModel):
+    """What became of a proposal: applied, waiting for others, or waiting for the proposer's own yes."""
+
+    outcome: Literal["applied", "pending", "confirmation_required"]
+    route: str = Field(examples=["APPROVAL_REQUIRED"])
+    rule: str = Field(description="The rule that chose the route.", examples=["package.past_draft"])
+    score: int
+    reasons: list[OutcomeReason]
+    approval: Approval | None
+    resource: dict[str, Any] | None = Field(description="The record as it is now, when the change was applied.")
+
+
+class EventOut(BaseModel):
+    """One event of the log. `payload.changes` holds each field with its value before and after."""
+
+    position: int
+    id: UUID
+    stream_type: str
+    stream_id: UUID
+    stream_version: int
+    project_id: UUID | None
+    type: str
+    schema_version: int
+    actor: str
+    actor_name: str
+    on_behalf_of: str | None
+    on_behalf_of_name: str | None
+    source: str
+    correlation_id: str
+    causation_id: UUID | None
+    occurred_at: str
+    previous_hash: str
+    content_hash: str
+    payload: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    """Events, the newest first."""
+
+    items: list[EventOut]
+    next: str | None
+
+
+class Step(BaseModel):
+    """A step that the life cycle allows from here."""
+
+    status: str
+    step: str
+    needs: list[str]
+    you_may_propose: bool
+
+
+class Steps(BaseModel):
+    """Where a record stands and where it can go."""
+
+    status: str
+    next: list[Step]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How a route is described."""
+
+    summary: str
+    permission: str
+    ok: dict[int, Any]
+    refusals: tuple[int, ...]
+    description: str = ""
+    parameters: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    body: type[BaseModel] | None = None
+    body_required: bool = True
+
+
+def query(name: str, description: str, example: Any = None, schema: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ANN401
+    """A query parameter of the description."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": description,
+        "schema": schema or {"type": "string"},
+        **({} if example is None else {"example": example}),
+    }
+
+
+CURSOR: Final = query("cursor", "Where the page begins: `next` of the page before, or its `Link` header.")
+LIMIT: Final = query(
+    "limit", "How many at most.", 50, {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 50}
+)
+PROJECT: Final = query("project", "Only this project, by id or prefix.", "P")
+DRY_RUN: Final = query(
+    "dry_run",
+    "`true` shows the difference, the route and who must agree, and writes nothing.",
+    schema={"type": "boolean", "default": False},
+)
+KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Repeat the same request under the same key and get the same answer, with one effect.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "example": "0197c0de-5d0e-7b1c-9d3f-3f1a7c0b9a11",
+}
+IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the record as it was read; another version answers 412.",
+    "schema": {"type": "string", "pattern": '^("[0-9]{1,9}"|\\*)$'},
+    "example": '"3"',
+}
+
+
+def require_json(request: Request) -> None:
+    """Raise UnsupportedMediaError for a body that says it is something else than JSON."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind not in ("application/json", "") and request.headers.get("content-length", "0") != "0":
+        raise UnsupportedMediaError("Send the body as application/json.")
+
+
+class UnsupportedMediaError(MalformedRequestError):
+    """The body is not JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+    title = "Only JSON is read here"
+
+
+def route(router: APIRouter, method: str, path: str, endpoint: Any, spec: Spec) -> None:  # noqa: ANN401 - any endpoint
+    """Add a route with its description and its permission."""
+    extra: dict[str, Any] = {}
+    parameters = list(spec.parameters)
+    unsafe = method not in ("GET", "HEAD")
+    if unsafe:
+        parameters.append(KEY)
+    if parameters:
+        extra["parameters"] = parameters
+    if spec.body is not None:
+        BODIES[spec.body.__name__] = spec.body
+        extra["requestBody"] = {
+            "required": spec.body_required,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{spec.body.__name__}"}}},
+        }
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {
+            "description": REFUSALS[status],
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in spec.refusals
+    }
+    first = min(spec.ok)
+    for status, model in spec.ok.items():
+        words = {200: "Done.", 201: "Created.", 202: "Recorded; it waits for a decision.", 304: "Not changed."}
+        entry: dict[str, Any] = {"description": words.get(status, "Done.")}
+        if isinstance(model, dict):
+            entry |= model
+        elif model is not None:
+            entry["model"] = model
+        responses[status] = entry
+    router.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        summary=spec.summary,
+        description=spec.description or None,
+        status_code=first,
+        responses=responses,
+        response_model=None,
+        openapi_extra=extra or None,
+    )
+    PERMISSIONS[(method, path)] = spec.permission
+
+
+@lru_cache
+def page_of(model: type[BaseModel], label: str) -> type[BaseModel]:
+    """The model of a page of such records."""
+    name = "".join(word.title() for word in label.split()) + "Page"
+    return create_model(name, items=(list[model], ...), next=(str | None, ...), __doc__=f"A page of {label} records.")
+
+
+def _output(resource: Resource) -> type[BaseModel]:
+    return resource.output or resource.noun.model
+
+
+def of_list(resource: Resource) -> Spec:
+    """The description of a list."""
+    listing = resource.listing
+    orders = sorted(listing.orders)
+    parameters = [query(name, item.description, item.example) for name, item in listing.filters.items()]
+    parameters += [
+        query(
+            "sort",
+            "The order; a leading minus turns it round. Records without a value in it are left out.",
+            listing.default_order,
+            {"type": "string", "enum": [sign + order for order in orders for sign in ("", "-")]},
+        ),
+        CURSOR,
+        LIMIT,
+        PROJECT,
+        query("deleted", "`true` includes deleted records.", schema={"type": "boolean", "default": False}),
+    ]
+    return Spec(
+        f"List {resource.path}",
+        "read",
+        {200: page_of(_output(resource), resource.path.removesuffix("s") if resource.fixed else resource.label)},
+        READ_REFUSALS,
+        parameters=parameters,
+    )
+
+
+def of_get(resource: Resource) -> Spec:
+    """The description of one record's reading."""
+    return Spec(
+        f"Read one {resource.label}",
+        "read",
+        {200: _output(resource), 304: None},
+        READ_REFUSALS,
+        description="`as_of` shows the record as it stood at that moment.",
+        parameters=[
+            query(
+                "as_of",
+                "A time with its zone (ISO 8601).",
+                "2026-11-30T12:00:00Z",
+                {"type": "string", "format": "date-time"},
+            )
+        ],
+    )
+
+
+def of_timeline(resource: Resource) -> Spec:
+    """The description of a timeline."""
+    return Spec(
+        f"The whole life of a {resource.label}",
+        "read",
+        {200: EventPage},
+        READ_REFUSALS,
+        description="Every event of the record and of what belongs to it, the newest first, with values before and after.",
+        parameters=[CURSOR, LIMIT],
+    )
+
+
+def of_steps(resource: Resource) -> Spec:
+    """The description of the next steps."""
+    return Spec(f"Where a {resource.label} can go from here", "read", {200: Steps}, READ_REFUSALS)
+
+
+def of_write(resource: Resource, operation: str) -> Spec:
+    """The description of a proposal."""
+    from pmis.approval.governed import Proposed  # noqa: PLC0415
+
+    noun = resource.noun
+    bodies: dict[str, type[BaseModel]] = {
+        "create": noun.create_input,
+        "patch": noun.patch_input,
+        "transition": noun.transition_input,
+    }
+    words = {
+        "create": f"Propose a new {resource.label}",
+        "patch": f"Propose a change of a {resource.label}",
+        "transition": f"Propose a step of a {resource.label}",
+        "delete": f"Propose to delete a {resource.label}",
+        "restore": f"Propose to restore a {resource.label}",
+    }
+    return Spec(
+        words[operation],
+        "propose",
+        {200: {"model": Outcome, "description": "A preview (`dry_run`)."}, 201: Outcome, 202: Outcome}
+        if operation == "create"
+        else {200: Outcome, 202: Outcome},
+        WRITE_REFUSALS,
+        description="The policy decides whether it is applied at once (200, 201) or waits for others (202).",
+        parameters=[DRY_RUN] if operation == "create" else [DRY_RUN, IF_MATCH],
+        body=bodies.get(operation, Proposed),
+        body_required=operation in bodies,
+    )
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The whole description, with the bodies' models and one security scheme."""
+    from fastapi.openapi.utils import get_openapi  # noqa: PLC0415
+
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
+    )
+    _, bodies = models_json_schema(
+        [(model, "validation") for model in [*BODIES.values(), Problem]], ref_template="#/components/schemas/{model}"
+    )
+    components = schema.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name, body in bodies.get("$defs", {}).items():
+        schemas.setdefault(name, body)
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    schema["security"] = [{"bearer": []}]
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            operation["x-permission"] = PERMISSIONS.get((method.upper(), path.removeprefix("/api/v1")), "")
+            if operation["x-permission"] == "public":
+                operation["security"] = []
+            operation.get("responses", {}).pop("422", None) if not _declares_422(operation) else None
+    return schema
+
+
+def _declares_422(operation: dict[str, Any]) -> bool:
+    content = operation.get("responses", {}).get("422", {}).get("content", {})
+    return "application/problem+json" in content

@@ -1,0 +1,82 @@
+"""What happens around every request: a correlation id, a limit to the body, headers that browsers obey."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from pmis.api.problems import response_of
+from pmis.kit.errors import TooLargeError
+from pmis.kit.ids import uuid7
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_CORRELATION: Final = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+_DOCS: Final = ("/docs", "/redoc", "/openapi.json")
+_CSP: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+class _TooLarge(Exception):  # noqa: N818 - it never leaves this module
+    pass
+
+
+class Edge:
+    """The outermost layer. `X-Correlation-Id` is taken from the caller when it is well formed, else made."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, import_bytes: int) -> None:
+        """`import_bytes` is the larger limit of uploads that are imported."""
+        self._app = app
+        self._limit = max_body_bytes
+        self._import_limit = import_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-correlation-id", b"")
+        correlation = given if _CORRELATION.fullmatch(given) else str(uuid7()).encode()
+        scope["correlation_id"] = correlation.decode()
+        extra = [(b"x-correlation-id", correlation), *_HEADERS]
+        if not scope["path"].startswith(_DOCS):
+            extra.append(_CSP)
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(item for item in extra if item[0] not in present)]
+            await send(message)
+
+        limit = self._import_limit if "/imports/" in scope["path"] else self._limit
+        refused = TooLargeError(f"The body is larger than the {limit} bytes that are read here.")
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            await response_of(refused, scope["correlation_id"])(scope, receive, send_with_headers)
+            return
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > limit:
+                    raise _TooLarge
+            return message
+
+        try:
+            await self._app(scope, limited if not length else receive, send_with_headers)
+        except _TooLarge:
+            if not started:
+                await response_of(refused, scope["correlation_id"])(scope, receive, send_with_headers)

@@ -1,0 +1,87 @@
+"""Opening what the vault holds, for those who may see it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from pmis.ledger.vault import PREFIX
+from pmis.policy.access import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+    from pmis.kit.db import Session
+    from pmis.ledger.vault import Vault
+    from pmis.policy.access import Principal
+
+PROTECTED: Final = "protected"
+ERASED: Final = "erased"
+_SEEN_BY: Final = {
+    "bank_details": frozenset({Role.ADMIN, Role.EXECUTIVE, Role.AUDITOR}),
+    "credential": frozenset[Role](),
+}
+"""Fields that not every member of the project sees."""
+
+
+def _is_ref(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, str) and value.startswith(PREFIX)
+
+
+def _refs(value: Any) -> Iterable[str]:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        for item in value.values():  # pyright: ignore[reportUnknownVariableType]
+            yield from _refs(item)
+    elif isinstance(value, list):
+        for item in value:  # pyright: ignore[reportUnknownVariableType]
+            yield from _refs(item)
+    elif _is_ref(value):
+        yield value
+
+
+def _opened(value: Any, values: dict[str, Any], visible: frozenset[Role], name: str) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        # In a diff the name of the field stands beside its values.
+        said = value.get("field") if isinstance(value.get("field"), str) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return {
+            key: _opened(
+                item,
+                values,
+                visible,
+                said if said and key in ("before", "after") else name if key in ("from", "to") else key,
+            )  # pyright: ignore[reportUnknownArgumentType]
+            for key, item in value.items()  # pyright: ignore[reportUnknownVariableType]
+        }
+    if isinstance(value, list):
+        return [_opened(item, values, visible, name) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    if not _is_ref(value):
+        return value
+    if name in _SEEN_BY and visible.isdisjoint(_SEEN_BY[name]):
+        return PROTECTED
+    opened = values.get(value)
+    return ERASED if opened is None else opened
+
+
+async def reveal(session: Session, vault: Vault, principal: Principal, docs: list[str]) -> list[str]:
+    """The documents with their references opened as far as the principal may see them.
+
+    Documents without references come back as they are, unparsed.
+    """
+    if not any(PREFIX in doc for doc in docs):
+        return docs
+    parsed: dict[int, Any] = {i: json.loads(doc) for i, doc in enumerate(docs) if PREFIX in doc}
+    values = await vault.open(session, sorted({ref for value in parsed.values() for ref in _refs(value)}))
+    result = list(docs)
+    for i, value in parsed.items():
+        project: UUID | None = _project(value)
+        visible = principal.roles_in(project) | (principal.roles_in(None) & {Role.AUDITOR})
+        result[i] = json.dumps(_opened(value, values, visible, ""), ensure_ascii=False, separators=(",", ":"))
+    return result
+
+
+def _project(value: dict[str, Any]) -> UUID | None:
+    from uuid import UUID  # noqa: PLC0415
+
+    found = value.get("project_id")
+    return UUID(found) if found else None

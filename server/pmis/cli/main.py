@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GROUPS: Final = (
     "up",
+    "demo",
     "server",
     "dev",
 )

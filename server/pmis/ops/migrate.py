@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -88,10 +89,26 @@ def upgrade_database(dsn: str) -> str | None:
                     "a newer version has used it. Start that version, or restore a backup."
                 )
             _run_alembic(dsn)
+            asyncio.run(_begin_policy(dsn))
             connection.execute("grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor")
             return current or ""
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {_first_line(error)}.") from error
+
+
+async def _begin_policy(dsn: str) -> None:
+    """Put the shipped policy in force in a new instance."""
+    from pmis.approval.bootstrap import ensure_policy  # noqa: PLC0415 - loads slowly
+    from pmis.kit.db import Database  # noqa: PLC0415
+
+    database = Database(dsn, size=1)
+    await database.open()
+    try:
+        async with database.write() as session:
+            await ensure_policy(session)
+            await session.commit()
+    finally:
+        await database.close()
 
 
 def _run_alembic(dsn: str) -> None:

@@ -25,14 +25,14 @@ from rich.console import Console
 from bench import data, database, measure
 from bench.load import MAX_SECONDS, Load, Player, choose_generator
 from bench.report import Asked, Key, Run, Upkeep, gates_table, rates_table, upkeep_table
-from bench.targets import ROOT, SCENARIOS, Floor, Scenario, Target, TargetError, chunks
+from bench.targets import ROOT, SCENARIOS, Floor, Pmis, Scenario, Target, TargetError, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import psycopg
 
-TARGETS: Final[dict[str, type[Target]]] = {"floor": Floor}
+TARGETS: Final[dict[str, type[Target]]] = {"floor": Floor, "pmis": Pmis}
 # Transitions are used up: each client count gets fresh drafts, and a round ends when its share of them is gone.
 TRANSITIONS: Final = {1: 600, 16: 1500, 64: 1500}
 WARM_UP: Final = 300

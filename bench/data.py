@@ -157,7 +157,6 @@ def new_package_fields(rng: random.Random) -> dict[str, Any]:
     return {
         "title": sentence(rng, rng.randint(4, 8)),
         "description": sentence(rng, rng.randint(18, 30)),
-        "package_type": rng.choice(TYPES),
         "amount": f"{rng.randint(1_000, 90_000) * 10}.{rng.randrange(100):02d}",
         "currency": rng.choice(CURRENCIES),
         "planned_start": start.isoformat(),
@@ -195,6 +194,7 @@ def packages(count: int, *, seed: int = SEED, since: datetime = EPOCH, drafts_on
         project = index % PROJECTS
         fields: dict[str, Any] = new_package_fields(rng) | {
             "status": "draft",
+            "package_type": rng.choice(TYPES),
             "owner": rng.randrange(PEOPLE),
             "vendor": rng.randrange(VENDORS) if rng.random() < 0.6 else None,
             "actual_start": None,

@@ -10,6 +10,7 @@ declaring them costs FastAPI another 130 us per list. Run it with `uvicorn bench
 import asyncio
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections import deque
@@ -30,14 +31,13 @@ Row: TypeAlias = Sequence[Any]
 
 CONNECTIONS: Final = int(os.environ.get("FLOOR_CONNECTIONS", "8"))
 TOKEN_SECONDS: Final = 30
-FIRST: Final = uuid.UUID(int=0)
+NEWEST: Final = uuid.UUID(int=2**128 - 1)
 COLUMNS: Final = (
     "id::text, version, project_id::text, code, number, package_type, title, description, status, owner_id::text, "
-    "vendor_id::text, amount::text, currency, planned_start, planned_end, actual_start, actual_end, data, "
-    "created_at, updated_at, deleted_at"
+    "vendor_id::text, amount::text, currency, planned_start, planned_end, actual_start, actual_end, external_ref, "
+    "data, created_at, updated_at, deleted_at, deleted_by"
 )
 NAMES: Final = tuple(name.partition("::")[0].strip() for name in COLUMNS.split(","))
-DATA: Final = NAMES.index("data")
 NEXT: Final = {
     "draft": ["submitted", "cancelled"],
     "submitted": ["in_review", "cancelled"],
@@ -61,54 +61,59 @@ create table package (
     id uuid primary key, version integer not null, project_id uuid not null references project,
     code text not null unique, number integer not null, package_type text, title text not null,
     description text not null, status text not null, owner_id uuid, vendor_id uuid, amount numeric, currency text,
-    planned_start date, planned_end date, actual_start date, actual_end date, data json not null,
-    created_at timestamptz not null, updated_at timestamptz not null, deleted_at timestamptz
+    planned_start date, planned_end date, actual_start date, actual_end date, external_ref text,
+    data json not null, created_at timestamptz not null, updated_at timestamptz not null, deleted_at timestamptz,
+    deleted_by text
 ) with (fillfactor = 85);
 create index package_by_age on package (project_id, id);
 create table package_search (package_id uuid primary key, project_id uuid not null, vector tsvector not null);
 create index package_search_vector on package_search using gin (vector) with (fastupdate = off);
 create table audit (
-    id bigint generated always as identity primary key, package_id uuid not null, version integer not null,
-    project_id uuid not null, type text not null, actor text not null, actor_name text not null, source text not null,
-    correlation_id text not null, occurred_at timestamptz not null, changes json not null
+    position bigint generated always as identity primary key, id uuid not null, package_id uuid not null,
+    version integer not null, project_id uuid not null, type text not null, actor text not null,
+    actor_name text not null, on_behalf_of text, on_behalf_of_name text, source text not null, correlation_id text not null, causation_id uuid,
+    occurred_at timestamptz not null, payload json not null
 );
-create index audit_by_package on audit (package_id, id);
+create index audit_by_package on audit (package_id, position);
 """
 # The code is the project's prefix and at least three digits.
 CODE: Final = "$3::text || '-' || lpad(next.number::text, greatest(3, length(next.number::text)), '0')"
 AUDIT: Final = (
-    "insert into audit (package_id, version, project_id, type, actor, actor_name, source, correlation_id, occurred_at, "
-    "changes)"
+    "insert into audit "
+    "(id, package_id, version, project_id, type, actor, actor_name, source, correlation_id, occurred_at, payload)"
 )
 
 # The pair is compared, as a generic plan would else walk the primary key past every other project's packages.
 LIST: Final = f"""
-select {COLUMNS} from package where project_id = $1 and (project_id, id) > ($1, $2)
-and deleted_at is null order by package.id limit $3
+select {COLUMNS} from package where project_id = $1 and (project_id, id) < ($1, $2)
+and deleted_at is null order by package.id desc limit $3
 """
 GET: Final = f"select {COLUMNS} from package where id = $1"
 SEARCH: Final = f"""
 select {COLUMNS} from package where id in (
-    select package_id from package_search where vector @@ plainto_tsquery('simple', $2) and project_id = $1
-) and deleted_at is null order by package.id limit $3
+    select package_id from package_search where vector @@ to_tsquery('simple', $2) and project_id = $1
+) and deleted_at is null order by package.id desc limit $3
 """
-HISTORY: Final = """
-select id, type, version, actor, actor_name, source, correlation_id, occurred_at, changes, project_id::text
-from audit where package_id = $1 order by id desc limit $2
-"""
+EVENT: Final = (
+    "position, id::text, package_id::text, version, project_id::text, type, actor, actor_name, on_behalf_of, "
+    "on_behalf_of_name, source, correlation_id, causation_id::text, occurred_at, payload"
+)
+EVENT_NAMES: Final = tuple(name.partition("::")[0].strip() for name in EVENT.split(","))
+PROJECT: Final = EVENT_NAMES.index("project_id")
+HISTORY: Final = f"select {EVENT} from audit where package_id = $1 order by position desc limit $2"
 # A sequence per project numbers its packages: never twice, and nobody waits for anybody. A roll-back leaves a gap.
 CREATE: Final = f"""
 with next as materialized (
     select nextval($4::text::regclass)::integer as number
 ), new as (
     insert into package
-    select $1, 1, $2, {CODE}, next.number, $5, $6, $7, 'draft', $8, $9, $10, $11, $12, $13, null, null, $14,
-        now(), now(), null from next
+    select $1, 1, $2, {CODE}, next.number, $5, $6, $7, 'draft', $8, $9, $10, $11, $12, $13, null, null, null,
+        $14, now(), now(), null, null from next
     returning {COLUMNS}
 ), searchable as (
     insert into package_search select $1, $2, to_tsvector('simple', {CODE} || ' ' || $6 || ' ' || $7) from next
 ), entry as (
-    {AUDIT} values ($1, 1, $2, 'package.created', $15, $16, 'api', $17, now(), $18)
+    {AUDIT} values ($19, $1, 1, $2, 'package.created', $15, $16, 'api', $17, now(), $18)
 )
 select * from new
 """
@@ -121,8 +126,9 @@ with old as (
     where id = old_id and project_id = any($3) and old_status = any($4) and deleted_at is null
     returning {COLUMNS}, old_status
 ), entry as (
-    {AUDIT} select $1, version, project_id::uuid, 'package.transitioned', $5, $6, 'api', $7, now(),
-        json_build_object('status', json_build_object('before', old_status, 'after', $2::text)) from new
+    {AUDIT} select $8, $1, version, project_id::uuid, 'package.transitioned', $5, $6, 'api', $7, now(),
+        json_build_object('changes', json_build_object('status', json_build_object('from', old_status, 'to', $2::text)))
+        from new
 )
 select * from new
 """
@@ -235,7 +241,7 @@ class NewPackage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
-    project_id: uuid.UUID
+    project: uuid.UUID
     title: str = Field(min_length=1, max_length=300)
     description: str = Field(default="", max_length=20_000)
     package_type: str | None = Field(default=None, max_length=60)
@@ -272,6 +278,13 @@ def render(row: Row) -> dict[str, Any]:
     return package
 
 
+def event(row: Row) -> dict[str, Any]:
+    """The audit row as it is answered."""
+    shown = dict(zip(EVENT_NAMES, row, strict=False))
+    shown["payload"] = orjson.Fragment(shown["payload"])
+    return shown
+
+
 def answer(body: object, status: int = 200) -> Response:
     """JSON, encoded once."""
     return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z), status, media_type="application/json")
@@ -281,6 +294,11 @@ def page(rows: list[Row], limit: int) -> Response:
     """At most `limit` packages, and where the next page begins."""
     packages = [render(row) for row in rows[:limit]]
     return answer({"items": packages, "next": packages[-1]["id"] if len(rows) > limit else None})
+
+
+def uuid7() -> uuid.UUID:
+    """A new time-ordered id."""
+    return uuid.UUID(int=uuid_utils.uuid7().int)
 
 
 def identifier(text: str | None) -> uuid.UUID:
@@ -293,16 +311,17 @@ def identifier(text: str | None) -> uuid.UUID:
 
 @app.get("/packages")
 async def list_packages(request: Request, person: CurrentPerson) -> Response:
-    """A page of a project's packages, oldest first; with `q` those that hold the words."""
+    """A page of a project's packages, newest first; with `q` those that hold words beginning with these."""
     query = request.query_params
     project = identifier(query.get("project"))
     limit = int(query.get("limit", "50"))
     if project not in person.projects:
         raise HTTPException(404, "no such project")
     if words := query.get("q"):
-        return page(await connections.fetch(SEARCH, project, words, limit + 1), limit)
+        prefixes_of_words = " & ".join(f"{word}:*" for word in re.findall(r"\w+", words))
+        return page(await connections.fetch(SEARCH, project, prefixes_of_words, limit + 1), limit)
     cursor = query.get("cursor")
-    return page(await connections.fetch(LIST, project, identifier(cursor) if cursor else FIRST, limit + 1), limit)
+    return page(await connections.fetch(LIST, project, identifier(cursor) if cursor else NEWEST, limit + 1), limit)
 
 
 @app.get("/packages/{package_id}")
@@ -318,22 +337,9 @@ async def get_package(person: CurrentPerson, package_id: uuid.UUID) -> Response:
 async def get_timeline(person: CurrentPerson, package_id: uuid.UUID, limit: int = 50) -> Response:
     """What happened to a package, newest first, with before and after."""
     rows = await connections.fetch(HISTORY, package_id, limit + 1)
-    if not rows or uuid.UUID(rows[0][9]) not in person.projects:
+    if not rows or uuid.UUID(rows[0][PROJECT]) not in person.projects:
         raise HTTPException(404, "no such package")
-    entries = [
-        {
-            "position": row[0],
-            "type": row[1],
-            "version": row[2],
-            "actor": row[3],
-            "actor_name": row[4],
-            "source": row[5],
-            "correlation_id": row[6],
-            "occurred_at": row[7],
-            "changes": orjson.Fragment(row[8]),
-        }
-        for row in rows[:limit]
-    ]
+    entries = [event(row) for row in rows[:limit]]
     return answer({"items": entries, "next": entries[-1]["position"] if len(rows) > limit else None})
 
 
@@ -341,14 +347,14 @@ async def get_timeline(person: CurrentPerson, package_id: uuid.UUID, limit: int 
 async def create_package(request: Request, person: CurrentPerson) -> Response:
     """A new draft, with the next number of its project."""
     new = valid(NewPackage, await request.body())
-    prefix = prefixes.get(new.project_id)
-    if prefix is None or person.projects.get(new.project_id) in {None, "viewer", "auditor"}:
+    prefix = prefixes.get(new.project)
+    if prefix is None or person.projects.get(new.project) in {None, "viewer", "auditor"}:
         raise HTTPException(404, "no such project")
     data = orjson.dumps(new.data).decode()
-    changes = orjson.dumps({name: {"before": None, "after": value} for name, value in new}, default=str).decode()
+    fields = orjson.dumps({"fields": {**new.__dict__, "status": "draft"}}, default=str).decode()
     rows = await connections.fetch(
         CREATE,
-        *(uuid.UUID(int=uuid_utils.uuid7().int), new.project_id, prefix, f"number_{prefix.lower()}", new.package_type),
+        *(uuid7(), new.project, prefix, f"number_{prefix.lower()}", new.package_type),
         *(
             new.title,
             new.description,
@@ -359,7 +365,7 @@ async def create_package(request: Request, person: CurrentPerson) -> Response:
             new.planned_start,
             new.planned_end,
         ),
-        *(data, person.actor, person.name, str(uuid_utils.uuid7()), changes),
+        *(data, person.actor, person.name, str(uuid_utils.uuid7()), fields, uuid7()),
     )
     return answer(render(rows[0]), 201)
 
@@ -372,7 +378,7 @@ async def transition_package(request: Request, person: CurrentPerson, package_id
     rows = await connections.fetch(
         TRANSITION,
         *(package_id, change.status, allowed, BEFORE.get(change.status, [])),
-        *(person.actor, person.name, str(uuid_utils.uuid7())),
+        *(person.actor, person.name, str(uuid_utils.uuid7()), uuid7()),
     )
     if not rows:
         found = await connections.fetch(GET, package_id)

@@ -75,12 +75,10 @@ def add_packages(connection: psycopg.Connection[Any], packages: Iterable[data.Pa
         )  # fmt: skip
         searchable.append((package.id, project, f"{code} {shown['title']} {shown['description']}"))
         for version, entry in enumerate(package.history, 1):
-            before = _public({name: change[0] for name, change in entry.changes.items()}, world)
-            after = _public({name: change[1] for name, change in entry.changes.items()}, world)
-            changes = {name: {"before": before[name], "after": value} for name, value in after.items()}
+            payload = orjson.dumps(_payload(entry, world)).decode()
             audit.append(
-                (package.id, version, project, f"package.{entry.verb}", f"person:{world.people[entry.person]}",
-                 data.person_name(entry.person), "import", f"seed-{entry.id}", entry.at, orjson.dumps(changes).decode())
+                (entry.id, package.id, version, project, f"package.{entry.verb}",
+                 f"person:{world.people[entry.person]}", data.person_name(entry.person), "import", "bench-seed", entry.at, payload)
             )  # fmt: skip
     with connection.transaction(), connection.cursor() as cursor:
         _copy(
@@ -95,6 +93,14 @@ def add_packages(connection: psycopg.Connection[Any], packages: Iterable[data.Pa
         for project, number in numbers.items():
             if number:
                 cursor.execute("select setval(%s, %s)", (_sequence(project), number))
+
+
+def _payload(entry: data.Entry, world: data.World) -> dict[str, Any]:
+    after = _public({name: change[1] for name, change in entry.changes.items()}, world)
+    if entry.verb == "created":
+        return {"fields": after}
+    before = _public({name: change[0] for name, change in entry.changes.items()}, world)
+    return {"changes": {name: {"from": before[name], "to": value} for name, value in after.items()}}
 
 
 def _last_number(connection: psycopg.Connection[Any], project: int) -> int:

@@ -17,14 +17,17 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
-from bench import data, seed_floor
+from bench import data, seed_floor, seed_pmis
 from bench.load import Load, http as request
 from bench.measure import Meter
-from pmis.ops.postgres import free_port
+from pmis.identity.tokens import Tokens
+from pmis.ops import postgres as pg
+from pmis.ops.migrate import upgrade_database
 
 if TYPE_CHECKING:
     import uuid
@@ -142,7 +145,7 @@ class Target(ABC):
 
     def start(self) -> None:
         """Start the program and wait until it answers."""
-        self.port = free_port()
+        self.port = pg.free_port()
         command, environment = self.command()
         log = self.scratch / f"{self.database}.log"
         with log.open("wb") as output:
@@ -224,7 +227,7 @@ class Target(ABC):
 
     def new_package(self, rng: random.Random) -> dict[str, Any]:
         """The body of a create."""
-        return {"project_id": str(rng.choice(data.world().projects)), **data.new_package_fields(rng)}
+        return {"project": str(rng.choice(data.world().projects)), **data.new_package_fields(rng)}
 
     def transition(self) -> dict[str, Any]:
         """The body that submits a draft."""
@@ -287,10 +290,10 @@ class Target(ABC):
         self._require(found > 0, "search", status, "nothing was found")
         status, made = self.ask("POST", self.path("create"), self.new_package(self._rng))
         made = self.resource(made)
-        self._require(status == 201 and made["status"] == "draft", "create", status, made)
+        self._require(status == 201 and made.get("status") == "draft", "create", status, made)
         status, moved = self.ask("POST", self.path("transition", package=made["id"]), self.transition())
         moved = self.resource(moved)
-        self._require(status == 200 and moved["status"] == "submitted", "transition", status, moved)
+        self._require(status == 200 and moved.get("status") == "submitted", "transition", status, moved)
 
     def resource(self, answer: Any) -> Any:  # noqa: ANN401 - JSON
         """The package in the answer to a write."""
@@ -339,6 +342,49 @@ class Floor(Target):
     def sign_in(self) -> None:
         """Use the token that is in the table."""
         self.headers = {"Authorization": f"Bearer {self._token}"}
+
+
+class Pmis(Target):
+    """PMIS as it is shipped: every check, event, hash and promise included."""
+
+    name = "pmis"
+    table = "state.package"
+    prefix = "/api/v1"
+
+    def __init__(self, cluster: Cluster, count: int, scratch: Path) -> None:
+        """Describe it."""
+        super().__init__(cluster, count, scratch)
+        self._secrets = {name: secrets.token_urlsafe(48) for name in ("SECRET_KEY", "JWT_SECRET_KEY")}
+
+    def create(self, connection: psycopg.Connection[Any]) -> None:
+        """Migrate, then append what packages refer to."""
+        del connection
+        upgrade_database(self.cluster.url(self.database, pg.OWNER))
+        seed_pmis.create_world(self.cluster.url(self.database, pg.APP))
+
+    def add(self, connection: psycopg.Connection[Any], packages: Sequence[data.Package]) -> None:
+        """Append and project them."""
+        seed_pmis.add_packages(connection, packages)
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """`pmis api`, as production runs it."""
+        command = [sys.executable, "-m", "pmis.cli.main", "api", "--port", str(self.port), "--workers", str(WORKERS)]
+        return command, {
+            **self._secrets,
+            "DATABASE_URL": self.cluster.url(self.database, pg.APP),
+            "ENVIRONMENT": "production",
+            "PMIS_DATA_DIR": str(self.scratch / f"{self.database}.data"),
+            "ACCESS_TOKEN_MINUTES": "600",
+        }
+
+    def sign_in(self) -> None:
+        """Issue the token that a login of the first person would give."""
+        token = Tokens(self._secrets["JWT_SECRET_KEY"], 600).issue(data.world().people[0], datetime.now(UTC))
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def resource(self, answer: Any) -> Any:  # noqa: ANN401 - JSON
+        """The package in the outcome, if it was applied at once."""
+        return answer.get("resource") or answer
 
 
 def chunks(packages: Iterable[data.Package], size: int = 5000) -> Iterable[list[data.Package]]:

@@ -97,6 +97,8 @@ begin
                 using errcode = 'PM001';
         end if;
     end if;
+    -- Number first, position second: the sealer's proof that nothing appears below a position any more rests on it.
+    e.xid := pg_current_xact_id();
     e.position := nextval('ledger.event_position');
     e.id := p_id;
     e.stream_type := p_stream_type;
@@ -114,7 +116,6 @@ begin
     e.correlation_id := p_correlation_id;
     e.causation_id := p_causation_id;
     e.occurred_at := transaction_timestamp();
-    e.xid := pg_current_xact_id();
     e.content_hash := ledger.content_hash(e);
     insert into ledger.event values (e.*);
     return e.position;

@@ -235,6 +235,13 @@ class Settings(BaseSettings):
     checkpoint_signing_key: SecretStr | None = Field(
         None, description="Base64 of the 32-byte Ed25519 seed that signs checkpoints. `pmis up` generates one."
     )
+    checkpoint_previous_keys: str = Field(
+        "",
+        description=(
+            "Public keys (`pmis ledger key`) that signed checkpoints before the present one, separated by spaces. "
+            "Without them a change of the signing key, or of the SECRET_KEY it is derived from, stops the sealing."
+        ),
+    )
     seal_interval_seconds: int = Field(
         60, ge=1, le=86_400, description="How often the log is sealed when there are new events."
     )

@@ -24,6 +24,8 @@ GROUPS: Final = (
     "up",
     "demo",
     "server",
+    "ledger",
+    "verify",
     "dev",
 )
 """The modules of `pmis.cli` that hold commands, in the order of the help."""

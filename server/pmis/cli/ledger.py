@@ -1,0 +1,159 @@
+"""The log itself: seal it, export it, name its key."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+from uuid import UUID  # noqa: TC003 - Typer reads the annotations
+
+import typer
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from pmis.kit.settings import Settings
+    from pmis.ledger.checkpoint import CheckpointSigner, VerifierKey
+    from pmis.ledger.seal import Sealer
+
+app = typer.Typer(name="ledger", help="The log: seal it, export it, name its key.", no_args_is_help=True)
+
+
+def _signer(settings: Settings) -> CheckpointSigner:
+    from pmis.ledger.checkpoint import CheckpointSigner, signing_seed  # noqa: PLC0415 - see the package
+
+    own, secret = settings.checkpoint_signing_key, settings.secret_key
+    seed = signing_seed(
+        signing_key=own.get_secret_value() if own else None, secret_key=secret.get_secret_value() if secret else None
+    )
+    return CheckpointSigner(settings.checkpoint_origin, seed)
+
+
+def _previous_keys(settings: Settings) -> list[VerifierKey]:
+    from pmis.kit.settings import SettingsError  # noqa: PLC0415 - see the package
+    from pmis.ledger.checkpoint import NoteError, VerifierKey  # noqa: PLC0415
+
+    try:
+        return [VerifierKey.parse(key) for key in settings.checkpoint_previous_keys.split()]
+    except NoteError as error:
+        raise SettingsError(f"CHECKPOINT_PREVIOUS_KEYS: {error}.") from None
+
+
+def _sealer(connection: Connection[Any], settings: Settings) -> Sealer:
+    from pmis.ledger.seal import Sealer  # noqa: PLC0415 - see the package
+    from pmis.ledger.sink import FileSink  # noqa: PLC0415
+
+    # An install with a single login seals as one that may do nothing else.
+    connection.execute("set role pmis_sealer")
+    return Sealer(
+        connection,
+        _signer(settings),
+        [FileSink(settings.checkpoints)],
+        previous_keys=_previous_keys(settings),
+    )
+
+
+@app.command()
+def seal(
+    loop: bool = typer.Option(False, "--loop", help="Go on sealing until stopped; `pmis up` runs this."),
+    full_check: bool = typer.Option(
+        False, "--full-check", help="First hash every sealed event again, not only a stretch of them."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON for programs."),
+) -> None:
+    """Put new events into the signed tree and keep the checkpoint outside the database.
+
+    Refuses, with nothing signed, when the database is older than its checkpoints or sealed events were changed.
+    """
+    import dataclasses  # noqa: PLC0415 - see the package
+    import json  # noqa: PLC0415
+
+    import psycopg  # noqa: PLC0415
+
+    from pmis.kit.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    if loop:
+        _seal_until_stopped(settings)
+        return
+    with psycopg.connect(settings.sealer_dsn, autocommit=True) as connection:
+        sealed = _sealer(connection, settings).run(full_check=full_check, progress=_progress("events sealed"))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(sealed)))
+        return
+    typer.echo(f"{sealed.events:,} events sealed, {sealed.size:,} in all, {sealed.rechecked:,} hashed again")
+    typer.echo(f"checkpoints are kept in {settings.checkpoints}")
+
+
+def _seal_until_stopped(settings: Settings) -> None:
+    import logging  # noqa: PLC0415 - see the package
+    import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    import psycopg  # noqa: PLC0415
+
+    from pmis.ledger.seal import seal_loop  # noqa: PLC0415
+
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    stop = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    seal_loop(
+        lambda: psycopg.connect(settings.sealer_dsn, autocommit=True, connect_timeout=5),
+        lambda connection: _sealer(connection, settings),
+        interval_seconds=settings.seal_interval_seconds,
+        threshold=settings.seal_events,
+        stop=stop,
+    )
+
+
+@app.command()
+def export(
+    file: str = typer.Argument(help="Where to write it; gzip when it ends in .gz, - is standard output."),
+    project: UUID | None = typer.Option(None, help="Only this project's events, each with a proof."),
+    checkpoint_size: list[int] = typer.Option(
+        [], help="With --project: also bring the proof for the checkpoint of this size. May be repeated."
+    ),
+) -> None:
+    """Write the log as a file that `pmis verify` can judge without the database."""
+    import psycopg  # noqa: PLC0415 - see the package
+
+    from pmis.kit.settings import load_settings  # noqa: PLC0415
+    from pmis.ledger.export import export_file  # noqa: PLC0415
+
+    settings = load_settings()
+    signer = _signer(settings)
+    with psycopg.connect(settings.auditor_dsn, autocommit=True) as connection:
+        done = export_file(
+            connection,
+            file,
+            origin=signer.origin,
+            keys=[signer.key, *_previous_keys(settings)],
+            project=project,
+            sizes=checkpoint_size,
+            progress=_progress("records written"),
+        )
+    typer.echo(
+        f"{done.sealed:,} sealed events, {done.unsealed:,} not yet sealed, {done.checkpoints:,} checkpoints", err=True
+    )
+
+
+@app.command()
+def key() -> None:
+    """Print the public key that checkpoints are signed with, for `pmis verify --key`."""
+    from pmis.kit.settings import load_settings  # noqa: PLC0415 - see the package
+
+    typer.echo(str(_signer(load_settings()).key))
+
+
+def _progress(what: str) -> Any:  # noqa: ANN401 - a function, or None where nobody watches
+    if not sys.stderr.isatty():
+        return None
+
+    def show(count: int) -> None:
+        typer.echo(f"\r{count:,} {what}", err=True, nl=False)
+
+    return show

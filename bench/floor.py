@@ -71,7 +71,8 @@ create index package_search_vector on package_search using gin (vector) with (fa
 create table audit (
     position bigint generated always as identity primary key, id uuid not null, package_id uuid not null,
     version integer not null, project_id uuid not null, type text not null, actor text not null,
-    actor_name text not null, on_behalf_of text, on_behalf_of_name text, source text not null, correlation_id text not null, causation_id uuid,
+    actor_name text not null, on_behalf_of text, on_behalf_of_name text, source text not null,
+    correlation_id text not null, causation_id uuid,
     occurred_at timestamptz not null, payload json not null
 );
 create index audit_by_package on audit (package_id, position);

@@ -78,7 +78,8 @@ def add_packages(connection: psycopg.Connection[Any], packages: Iterable[data.Pa
             payload = orjson.dumps(_payload(entry, world)).decode()
             audit.append(
                 (entry.id, package.id, version, project, f"package.{entry.verb}",
-                 f"person:{world.people[entry.person]}", data.person_name(entry.person), "import", "bench-seed", entry.at, payload)
+                 f"person:{world.people[entry.person]}", data.person_name(entry.person), "import", "bench-seed",
+                 entry.at, payload)
             )  # fmt: skip
     with connection.transaction(), connection.cursor() as cursor:
         _copy(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
-import pmis.nouns  # noqa: F401 - puts the nouns on the governed path
+import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.api import approvals, audit, docs, health, people, policies, problems, sessions
 from pmis.api.context import Parts
 from pmis.api.middleware import Edge
@@ -104,7 +104,7 @@ def _require_permissions(app: FastAPI) -> None:
         if not isinstance(route, APIRoute) or not route.path.startswith("/api"):
             continue
         path = route.path.removeprefix("/api").removeprefix("/v1")
-        for method in route.methods:
+        for method in route.methods or ():
             if not docs.PERMISSIONS.get((method, path)):
                 message = f"{method} {route.path} does not declare its permission"
                 raise RuntimeError(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
 
 import sqlalchemy as sa
@@ -18,13 +18,13 @@ from pmis.api.events import events_page
 from pmis.api.resources import answer_of, limit_of, next_link, project_named, readable_projects
 from pmis.api.secrets import reveal
 from pmis.approval import decide
-from pmis.approval.change import Operation
+from pmis.approval.change import Operation  # noqa: TC001
 from pmis.approval.governed import ENVELOPE, Input, Proposed, parse_input
 from pmis.approval.models import OPEN, Approval, Status
 from pmis.approval.propose import Outcome, Wanted, propose
 from pmis.approval.registry import NOUNS
 from pmis.kit.errors import InvalidInputError, NotFoundError
-from pmis.kit.fields import Data
+from pmis.kit.fields import Data  # noqa: TC001
 from pmis.kit.filters import equals, line, one_of, uuid
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import Listing, Page, page, state_table
@@ -90,7 +90,7 @@ class ProposedChange(Input):
     target_type: Annotated[Line, StringConstraints(max_length=40)] = Field(examples=["package"])
     target: UUID | None = Field(default=None, description="The record; for a new one an id of your own, or none.")
     project: Annotated[Line, StringConstraints(max_length=40)] | None = None
-    patch: Data = {}
+    patch: Data = Field(default={})
     if_version: int | None = Field(default=None, ge=1)
 
 
@@ -111,6 +111,7 @@ async def _shown(session: Session, call: Call, approval: Approval) -> str:
 
 
 async def list_approvals(request: Request) -> Response:
+    """A page of approvals, or of those that wait for the caller."""
     call = await caller(request)
     require_known_parameters(
         request, frozenset({*LISTING.filters, "waiting_for", "sort", "cursor", "limit", "project"})
@@ -166,6 +167,7 @@ async def _waiting(
 
 
 async def get_approval(request: Request, approval_id: str) -> Response:
+    """One approval."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:
@@ -175,6 +177,7 @@ async def get_approval(request: Request, approval_id: str) -> Response:
 
 
 async def approval_timeline(request: Request, approval_id: str) -> Response:
+    """The approval's life, the newest first."""
     call = await caller(request)
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     async with call.parts.database.read() as session:
@@ -197,7 +200,7 @@ def _id(text: str) -> UUID:
     return identity
 
 
-def _saying(verdict: Literal["approve", "reject", "request_changes"]) -> Any:  # noqa: ANN401 - an endpoint
+def _saying(verdict: decide.VerdictName) -> Any:  # noqa: ANN401 - an endpoint
     model = Decide if verdict == "approve" else DecideWithReason
 
     async def endpoint(request: Request, approval_id: str) -> Response:
@@ -231,6 +234,7 @@ async def _decided(session: Session, call: Call, outcome: Outcome) -> Answer:
 
 
 async def confirm_approval(request: Request, approval_id: str) -> Response:
+    """The proposer's own yes."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)
@@ -244,6 +248,7 @@ async def confirm_approval(request: Request, approval_id: str) -> Response:
 
 
 async def withdraw_approval(request: Request, approval_id: str) -> Response:
+    """Take a proposal back."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)
@@ -259,6 +264,7 @@ async def withdraw_approval(request: Request, approval_id: str) -> Response:
 
 
 async def revise_approval(request: Request, approval_id: str) -> Response:
+    """Propose again."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)
@@ -272,6 +278,7 @@ async def revise_approval(request: Request, approval_id: str) -> Response:
 
 
 async def propose_changes(request: Request) -> Response:
+    """Propose several changes at once."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)
@@ -351,11 +358,12 @@ docs.route(
         parameters=[docs.CURSOR, docs.LIMIT],
     ),
 )
-for _verdict, _path, _words in (
+_SAYINGS: Final[tuple[tuple[decide.VerdictName, str, str], ...]] = (
     ("approve", "approve", "Agree; when enough people have, the change is applied"),
     ("reject", "reject", "Refuse, with a reason"),
     ("request_changes", "request-changes", "Send back to the proposer, with a reason"),
-):
+)
+for _verdict, _path, _words in _SAYINGS:
     docs.route(
         router,
         "POST",

@@ -42,6 +42,7 @@ async def _auditable(session: Session, call: Call, request: Request) -> tuple[st
 
 
 async def list_events(request: Request) -> Response:
+    """A page of the log."""
     call = await caller(request)
     require_known_parameters(request, frozenset({*FILTERS, "project", "from", "to", "cursor", "limit"}))
     given = request.query_params
@@ -77,6 +78,7 @@ def _value(name: str, text: str) -> str | UUID:
 
 
 async def entity_events(request: Request, entity_type: str, entity_id: str) -> Response:
+    """The events of one stream."""
     call = await caller(request)
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     identity = uuid_or_none(entity_id)
@@ -110,6 +112,7 @@ async def visible_event(session: Session, call: Call, event_id: str) -> tuple[in
 
 
 async def get_event(request: Request, event_id: str) -> Response:
+    """One event."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:

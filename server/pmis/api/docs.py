@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
-from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import models_json_schema
@@ -241,7 +241,8 @@ def route(router: APIRouter, method: str, path: str, endpoint: Any, spec: Spec) 
 def page_of(model: type[BaseModel], label: str) -> type[BaseModel]:
     """The model of a page of such records."""
     name = "".join(word.title() for word in label.split()) + "Page"
-    return create_model(name, items=(list[model], ...), next=(str | None, ...), __doc__=f"A page of {label} records.")
+    items: Any = cast("Any", list)[model]
+    return create_model(name, items=(items, ...), next=(str | None, ...), __doc__=f"A page of {label} records.")
 
 
 def _output(resource: Resource) -> type[BaseModel]:
@@ -300,7 +301,7 @@ def of_timeline(resource: Resource) -> Spec:
         "read",
         {200: EventPage},
         READ_REFUSALS,
-        description="Every event of the record and of what belongs to it, the newest first, with values before and after.",
+        description="Every event of the record and of what belongs to it, the newest first, values before and after.",
         parameters=[CURSOR, LIMIT],
     )
 

@@ -33,11 +33,13 @@ class Readiness(BaseModel):
 
 
 async def health(request: Request) -> Response:
+    """The process is alive."""
     del request
     return Response(b'{"status":"alive"}', 200, None, "application/json")
 
 
 async def readiness(request: Request) -> Response:
+    """Each part, and whether requests can be served."""
     parts = parts_of(request)
     checks: dict[str, Any] = {"database": "ok", "schema": "ok"}
     try:
@@ -55,7 +57,7 @@ async def readiness(request: Request) -> Response:
             checks["broker"] = "ok"
         except BrokerError as error:
             # Losing the broker loses nothing that was accepted, so requests are served on.
-            checks["broker"] = error.detail
+            checks["broker"] = str(error)
     ready = checks["database"] == "ok" and checks["schema"] == "ok"
     body = {"status": "ready" if ready else "not_ready", "checks": checks}
     return Response(canonical(body), 200 if ready else 503, None, "application/json")

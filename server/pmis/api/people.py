@@ -57,6 +57,7 @@ async def _find(session: Session, call: Call, reference: str) -> tuple[UUID, str
 
 
 async def list_people(request: Request) -> Response:
+    """A page of people."""
     call = await caller(request)
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     limit = limit_of(request)
@@ -77,6 +78,7 @@ async def list_people(request: Request) -> Response:
 
 
 async def get_person(request: Request, reference: str) -> Response:
+    """One person."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:
@@ -86,6 +88,7 @@ async def get_person(request: Request, reference: str) -> Response:
 
 
 async def create_person(request: Request) -> Response:
+    """Propose a new person."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)
@@ -100,6 +103,7 @@ async def create_person(request: Request) -> Response:
 
 
 async def patch_person(request: Request, reference: str) -> Response:
+    """Propose a change of a person."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)

@@ -18,7 +18,7 @@ from pmis.approval.governed import Input, LevelName, parse_input
 from pmis.approval.policy import POLICIES, POLICY_ID, PolicyPatch, PolicyRecord
 from pmis.approval.propose import Wanted, active_policy, propose
 from pmis.kit.canonical import canonical
-from pmis.kit.fields import Amount, Currency
+from pmis.kit.fields import Amount, Currency  # noqa: TC001
 from pmis.kit.text import Line
 from pmis.policy.arbitrate import Facts, arbitrate, explain
 from pmis.policy.levels import Level
@@ -40,7 +40,7 @@ class Simulate(Input):
     status: Word | None = Field(default=None, examples=["approved"])
     to_status: Word | None = Field(default=None)
     fields: Annotated[list[Word], Field(max_length=100)] = Field(default=[], examples=[["amount"]])
-    first_set: Annotated[list[Word], Field(max_length=100)] = []
+    first_set: Annotated[list[Word], Field(max_length=100)] = Field(default=[])
     amount_before: Amount | None = None
     amount_after: Amount | None = None
     currency_before: Currency | None = None
@@ -48,7 +48,7 @@ class Simulate(Input):
     budget: Amount | None = None
     budget_currency: Currency | None = None
     slip_days: int = Field(default=0, ge=-100_000, le=100_000)
-    flags: Annotated[list[Word], Field(max_length=20)] = []
+    flags: Annotated[list[Word], Field(max_length=20)] = Field(default=[])
     impact_level: LevelName | None = None
     uncertainty_level: LevelName | None = None
 
@@ -75,6 +75,7 @@ class Simulated(BaseModel):
 
 
 async def get_policy(request: Request) -> Response:
+    """The document in force."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:
@@ -84,6 +85,7 @@ async def get_policy(request: Request) -> Response:
 
 
 async def patch_policy(request: Request) -> Response:
+    """Propose another document."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)
@@ -99,6 +101,7 @@ async def patch_policy(request: Request) -> Response:
 
 
 async def simulate(request: Request) -> Response:
+    """What the policy would say."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)

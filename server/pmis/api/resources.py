@@ -114,6 +114,7 @@ class Routes:
         return row[0], row[2]
 
     async def list(self, request: Request) -> Response:
+        """A page of what the caller may see."""
         call = await caller(request)
         require_known_parameters(request, self.list_parameters)
         given = request.query_params
@@ -145,6 +146,7 @@ class Routes:
         return await reveal(session, call.parts.vault, call.principal, documents)
 
     async def get(self, request: Request, reference: str) -> Response:
+        """One record, now or as it stood."""
         call = await caller(request)
         require_known_parameters(request, frozenset({"as_of"}))
         async with call.parts.database.read() as session:
@@ -165,6 +167,7 @@ class Routes:
         return Response(doc.encode(), 200, {"ETag": tag}, "application/json")
 
     async def timeline(self, request: Request, reference: str) -> Response:
+        """The record's life and that of what belongs to it, the newest first."""
         call = await caller(request)
         require_known_parameters(request, frozenset({"cursor", "limit"}))
         async with call.parts.database.read() as session:
@@ -180,6 +183,7 @@ class Routes:
         return Response(body, 200, next_link(request, following), "application/json")
 
     async def steps(self, request: Request, reference: str) -> Response:
+        """What the life cycle allows next, and what each step needs."""
         call = await caller(request)
         require_known_parameters(request, frozenset())
         async with call.parts.database.read() as session:
@@ -200,6 +204,7 @@ class Routes:
         return Response(canonical({"status": record["status"], "next": steps}), 200, None, "application/json")
 
     async def create(self, request: Request) -> Response:
+        """Propose a new record."""
         call = await caller(request)
         said, preview = await self._said(request, "create")
 
@@ -229,6 +234,7 @@ class Routes:
         return mine[0]
 
     async def change(self, request: Request, reference: str, operation: str) -> Response:
+        """Propose a change, a step, a deletion or a restoration."""
         call = await caller(request)
         said, preview = await self._said(request, operation)
         version = if_match(request)
@@ -257,7 +263,7 @@ class Routes:
     ) -> Answer:
         request = call.proposing(said)
         if preview:
-            return await preview_answer(session, call, request, [wanted])
+            return await preview_answer(session, request, [wanted])
         outcome = await propose(session, call.parts.vault, request, [wanted])
         return await answer_of(session, call, outcome, path=self.resource.path, created=created)
 
@@ -318,7 +324,7 @@ async def answer_of(
     return outcome_answer(outcome, resource=resource, approval=approval, location=location, created=created)
 
 
-async def preview_answer(session: WriteSession, call: Call, request: ProposalRequest, wanted: list[Wanted]) -> Answer:
+async def preview_answer(session: WriteSession, request: ProposalRequest, wanted: list[Wanted]) -> Answer:
     """What a proposal would come to; nothing is written, and nothing sealed."""
     judged = await judge(session, request, wanted)
     decision = judged.decision

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pmis.ledger.vault import PREFIX
 from pmis.policy.access import Role
@@ -31,10 +31,9 @@ def _is_ref(value: Any) -> bool:  # noqa: ANN401 - any JSON value
 
 def _refs(value: Any) -> Iterable[str]:  # noqa: ANN401 - any JSON value
     if isinstance(value, dict):
-        for item in value.values():  # pyright: ignore[reportUnknownVariableType]
-            yield from _refs(item)
-    elif isinstance(value, list):
-        for item in value:  # pyright: ignore[reportUnknownVariableType]
+        value = list(cast("dict[str, Any]", value).values())
+    if isinstance(value, list):
+        for item in cast("list[Any]", value):
             yield from _refs(item)
     elif _is_ref(value):
         yield value
@@ -42,19 +41,13 @@ def _refs(value: Any) -> Iterable[str]:  # noqa: ANN401 - any JSON value
 
 def _opened(value: Any, values: dict[str, Any], visible: frozenset[Role], name: str) -> Any:  # noqa: ANN401
     if isinstance(value, dict):
-        # In a diff the name of the field stands beside its values.
-        said = value.get("field") if isinstance(value.get("field"), str) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        return {
-            key: _opened(
-                item,
-                values,
-                visible,
-                said if said and key in ("before", "after") else name if key in ("from", "to") else key,
-            )  # pyright: ignore[reportUnknownArgumentType]
-            for key, item in value.items()  # pyright: ignore[reportUnknownVariableType]
-        }
+        record = cast("dict[str, Any]", value)
+        # In a diff the name of the field stands beside its values, in a change above them.
+        beside = str(record["field"]) if isinstance(record.get("field"), str) else name
+        names = {"before": beside, "after": beside, "from": name, "to": name}
+        return {key: _opened(item, values, visible, names.get(key, key)) for key, item in record.items()}
     if isinstance(value, list):
-        return [_opened(item, values, visible, name) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [_opened(item, values, visible, name) for item in cast("list[Any]", value)]
     if not _is_ref(value):
         return value
     if name in _SEEN_BY and visible.isdisjoint(_SEEN_BY[name]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
@@ -13,12 +13,12 @@ from starlette.responses import Response
 from pmis.api import docs
 from pmis.api.context import caller, parts_of, require_known_parameters
 from pmis.approval.governed import Input, parse_input
-from pmis.identity.principals import load_principal
 from pmis.identity.passwords import verify_password
+from pmis.identity.principals import load_principal
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import UnauthenticatedError
-from pmis.kit.text import Line
-from pmis.policy.access import Role  # noqa: TC001
+from pmis.kit.text import Line  # noqa: TC001
+from pmis.policy.access import Role
 
 router = APIRouter(tags=["sign-in"])
 
@@ -51,6 +51,7 @@ class Me(BaseModel):
 
 
 async def login(request: Request) -> Response:
+    """Answer an access token for the right password; the same refusal, after the same time, for everything else."""
     require_known_parameters(request, frozenset())
     docs.require_json(request)
     said = parse_input(Login, await request.body())
@@ -70,6 +71,7 @@ async def login(request: Request) -> Response:
 
 
 async def me(request: Request) -> Response:
+    """Who the token stands for, and the roles that count."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
     principal = call.principal

@@ -1,9 +1,7 @@
 """A change: what a writer proposes, frozen, so that it can wait, be digested, be shown and be decided again."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, Literal
-from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 

@@ -176,7 +176,7 @@ async def _candidate(session: Session, principal: Principal, project_id: UUID | 
             "where m.project_id = %s and m.person_id = %s",
             (project_id, principal.person_id),
         )
-        roles = frozenset(Role(role) for role in row[0]) if row else frozenset()
+        roles = frozenset(Role(role) for role in row[0]) if row else frozenset[Role]()
     return Candidate(principal.person_id, roles)
 
 
@@ -289,7 +289,7 @@ async def revise(
     old = await _locked(session, request.principal, approval_id)
     if old.is_open or old.status == "applied":
         raise ApprovalClosedError(
-            f"This approval is {old.status.replace('_', ' ')}; only one that was sent back or ended unapplied is revised.",
+            f"This approval is {old.status.replace('_', ' ')}; one that was sent back or ended is revised.",
             approval_status=old.status,
         )
     if request.principal.person_id is None or request.principal.person_id != old.proposer.person_id:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeVar
 
@@ -18,6 +17,7 @@ from pmis.policy.arbitrate import Facts
 from pmis.policy.lifecycle import GUARDS, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -262,8 +262,8 @@ class Noun(Projection[E]):
 
     def facts(self, entity: E | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
         """What the policy is to judge."""
-        changed = frozenset(
-            name for fact in caused for name in (fact.payload.get("changes") or fact.payload.get("fields") or {})
+        changed: frozenset[str] = frozenset(
+            str(name) for fact in caused for name in (fact.payload.get("changes") or fact.payload.get("fields") or ())
         )
         if change.operation == "create":
             changed = frozenset(name for name, value in change.patch.items() if value not in (None, {}, []))

@@ -1,18 +1,14 @@
 """The record of one proposal: what was proposed, who must agree, what they said, and what became of it."""
 
-from __future__ import annotations
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+from uuid import UUID
 
-from datetime import datetime  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from uuid import UUID  # noqa: TC003
-
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pmis.approval.change import Change
+from pmis.ledger.event import Event
 from pmis.ledger.projection import Child, Entity, Projection, UnknownEventError
-
-if TYPE_CHECKING:
-    from pmis.ledger.event import Event
 
 Status = Literal[
     "pending",
@@ -90,16 +86,16 @@ class Approval(Entity):
     decision: dict[str, Any]
     changes: list[Change]
     diff: list[RecordDiff]
-    verdicts: list[Verdict] = []
-    open_steps: list[dict[str, Any]] = []
+    verdicts: list[Verdict] = Field(default=[])
+    open_steps: list[dict[str, Any]] = Field(default=[])
     expires_at: datetime | None
     deadline_at: datetime | None
     supersedes: UUID | None = None
     closed_at: datetime | None = None
     closed_by: str | None = None
     closed_reason: str | None = None
-    colliding: list[str] = []
-    applied: list[dict[str, Any]] = []
+    colliding: list[str] = Field(default=[])
+    applied: list[dict[str, Any]] = Field(default=[])
 
     @property
     def is_open(self) -> bool:
@@ -127,7 +123,7 @@ class ApprovalProjection(Projection[Approval]):
 
     def change(self, entity: Approval, event: Event, payload: dict[str, Any]) -> dict[str, Any]:
         """What a decision or an end changes."""
-        closed = {"closed_at": event.occurred_at, "closed_by": event.actor.name, "open_steps": []}
+        closed: dict[str, Any] = {"closed_at": event.occurred_at, "closed_by": event.actor.name, "open_steps": []}
         match event.verb:
             case "confirmed":
                 return {}

@@ -1,22 +1,17 @@
 """The policy as a record of its own: stored through the ledger, changed only by an approved change."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
 
-from pmis.approval.governed import Noun, Proposed
+from pmis.approval.change import Change
+from pmis.approval.governed import Noun, Proposed, Situation
+from pmis.kit.db import Session
 from pmis.kit.fields import Data
 from pmis.kit.listing import state_table
 from pmis.ledger.projection import Entity
 from pmis.policy.document import Policy
-
-if TYPE_CHECKING:
-    from pmis.approval.change import Change
-    from pmis.approval.governed import Situation
-    from pmis.kit.db import Session
 
 POLICY_ID: Final = UUID("01900000-0000-7000-8000-000000000001")
 """There is one policy, and every instance knows it by the same name."""

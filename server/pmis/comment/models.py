@@ -1,9 +1,7 @@
 """The comment, its inputs and its table."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
-from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import Field, StringConstraints

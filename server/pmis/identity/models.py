@@ -1,10 +1,8 @@
 """People, memberships, delegations: entities, inputs and tables."""
 
-from __future__ import annotations
-
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Self
-from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
@@ -119,7 +117,7 @@ class MembershipCreate(MembershipPatch, InProject):
 class DelegationPatch(Proposed):
     """Take the seat back, or change how long it is lent."""
 
-    ends_at: AwareDatetime = Field(default=datetime.max, validate_default=False)
+    ends_at: AwareDatetime = Field(default=datetime.max.replace(tzinfo=UTC))
     revoked: bool = False
 
 

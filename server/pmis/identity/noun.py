@@ -111,7 +111,7 @@ class DelegationNoun(Noun[Delegation]):
         return {**change.patch, "from_person": str(situation.principal.person_id)}
 
     def decide(self, entity: Delegation | None, change: Change, situation: Situation) -> list[Fact]:
-        """The facts; raises ForbiddenError for another's seat, DelegationRefusedError for what the policy does not allow."""
+        """The facts; raises ForbiddenError for another's seat, DelegationRefusedError for too long a loan."""
         lender = entity.from_person if entity else situation.principal.person_id
         if lender is None or lender != situation.principal.person_id:
             raise ForbiddenError("One lends, and takes back, only one's own seat.")

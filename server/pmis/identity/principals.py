@@ -29,10 +29,8 @@ async def load_principal(session: Session, person_id: UUID) -> Principal:
     if row is None or not row[1]:
         raise UnauthenticatedError("This account is not active. Ask an administrator.")
     name, _, instance_admin, instance_auditor, memberships = row
-    roles = {
-        UUID(project): frozenset(Role(role) for role in names)
-        for project, names in (json.loads(memberships) if memberships else {}).items()
-    }
+    granted: dict[str, list[str]] = json.loads(memberships) if memberships else {}
+    roles = {UUID(project): frozenset(Role(role) for role in names) for project, names in granted.items()}
     return Principal(
         kind="person",
         id=person_id,

@@ -38,7 +38,7 @@ _DOWN = (
 
 def translate(error: psycopg.Error | PoolTimeout) -> Exception:
     """The problem to show for a database error, or the error itself when it is a fault of ours."""
-    if isinstance(error, psycopg.Error) and error.sqlstate == _MOVED:
+    if error.sqlstate == _MOVED:
         return BusyError("Somebody else changed the same record at the same moment. Try again.")
     if isinstance(error, errors.UniqueViolation):
         return ConflictError("Another record already has this value.", constraint=error.diag.constraint_name)

@@ -1,7 +1,5 @@
 """Filters that several lists share."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from datetime import date

@@ -88,7 +88,7 @@ def _statement(
     descending: bool,
     after: bool,
     deleted: bool,
-    spread: bool,  # noqa: FBT001
+    spread: bool,
 ) -> str:
     table = listing.table
     name = listing.orders[order]

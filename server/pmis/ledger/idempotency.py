@@ -1,8 +1,8 @@
 """Same key, same request: the same answer and one effect.
 
-The key is taken in the effect's own transaction, so a twin waits on the index until the first one has committed and then
-reads its answer. The answer is kept as bytes. Refusals that the domain decided are kept too; those about who is asking
-(401, 403), about load (429, 503, a lock not given) and faults are not, as another time may answer otherwise.
+The key is taken in the effect's own transaction, so a twin waits on the index until the first one has committed and
+then reads its answer. The answer is kept as bytes. Refusals that the domain decided are kept too; those about who is
+asking (401, 403), about load (429, 503, a lock not given) and faults are not, as another time may answer otherwise.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes) -> C
     key was used for another request.
     """
     taken = await session.one(
-        "insert into ledger.idempotency (actor, key, fingerprint) values (%s, %s, %s) on conflict do nothing returning 1",
+        "insert into ledger.idempotency (actor, key, fingerprint) values (%s, %s, %s) "
+        "on conflict do nothing returning 1",
         (actor, key, print_),
     )
     if taken:
@@ -105,7 +106,8 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes) -> C
 async def settle(session: WriteSession, held: Claim, answer: Answer) -> None:
     """Keep the answer under the key, in the same transaction."""
     await session.execute(
-        "update ledger.idempotency set status = %s, body = %s, headers = %s, project_id = %s where actor = %s and key = %s",
+        "update ledger.idempotency set status = %s, body = %s, headers = %s, project_id = %s "
+        "where actor = %s and key = %s",
         (answer.status, answer.body, json.dumps(answer.headers), answer.project_id, held.actor, held.key),
     )
 

@@ -1,18 +1,14 @@
 """State made from events: an entity, how an event changes it, and the row it stands in."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final
-from uuid import UUID  # noqa: TC003
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar, final
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from pmis.ledger.event import Event
 from pmis.ledger.upcast import upcast
-
-if TYPE_CHECKING:
-    from pmis.ledger.event import Event
 
 
 class Entity(BaseModel):

@@ -126,7 +126,7 @@ async def _compare(
 async def differences_in_memory(
     session: Session, projections: Iterable[AnyProjection], *, project_id: UUID
 ) -> list[Difference]:
-    """The same comparison for one small project, without scratch tables: quick enough to follow every step of a test."""
+    """The same for one small project, without scratch tables: quick enough to follow every step of a test."""
     found: list[Difference] = []
     for projection in projections:
         table, columns = projection.stream_type, _columns(projection)
@@ -140,7 +140,7 @@ async def differences_in_memory(
             row = live.pop(entity.id, None)
             if row is None:
                 found.append(Difference(table, str(entity.id), "missing"))
-            elif tuple(row) != tuple(list(v) if isinstance(v, tuple) else v for v in projection.row(entity)):
+            elif tuple(row) != projection.row(entity):
                 found.append(Difference(table, str(entity.id), "different"))
         found += [Difference(table, str(identity), "surplus") for identity in live]
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
-from uuid import UUID
 
 from pmis.kit.canonical import canonical
 from pmis.kit.ids import uuid7
@@ -16,6 +15,7 @@ from pmis.ledger.upcast import current_version
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from pmis.kit.db import Row, Session, WriteSession
 

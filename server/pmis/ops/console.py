@@ -1,4 +1,4 @@
-"""What the person at the server's console may do without anybody's approval: make the first people and the first project.
+"""What the person at the server's console may do without anybody's approval: the first people, the first project.
 
 Each such act is an event like any other; its governance says `CONSOLE`, so that an auditor finds them all.
 """

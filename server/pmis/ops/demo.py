@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import pmis.nouns  # noqa: F401 - puts the nouns on the governed path
+import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.approval import decide
 from pmis.approval.propose import Outcome, Request, Wanted, propose
 from pmis.approval.registry import NOUNS

@@ -1,13 +1,12 @@
 """The package and its table."""
 
-from __future__ import annotations
-
-from datetime import date  # noqa: TC003 - pydantic reads the annotations at run time
+from datetime import date
 from decimal import Decimal
 from typing import Any
-from uuid import UUID  # noqa: TC003
+from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from pmis.approval.governed import LiveEntity
 from pmis.kit.listing import state_table
@@ -31,7 +30,7 @@ class Package(LiveEntity):
     actual_start: date | None = None
     actual_end: date | None = None
     external_ref: str | None = None
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default={})
 
 
 TABLE = state_table(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from jsonschema import Draft202012Validator
@@ -20,7 +21,9 @@ from pmis.package.schemas import PackageCreate, PackagePatch, PackageTransition,
 from pmis.policy.lifecycle import GUARDS, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from jsonschema.exceptions import ValidationError
 
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
@@ -35,8 +38,6 @@ WITHOUT_CODE = {"number": 0, "code": "—"}
 
 @lru_cache(maxsize=256)
 def _validator(schema_text: str) -> Draft202012Validator:
-    import json  # noqa: PLC0415
-
     return Draft202012Validator(json.loads(schema_text))
 
 
@@ -162,15 +163,10 @@ class PackageNoun(Noun[Package]):
         before = entity.model_dump(mode="json") if entity else {}
         changed = self.diff(before, {"data": change.patch.get("data", {})}).get("data")
         data = changed["to"] if changed else before.get("data", {})
+        found = cast("Iterable[ValidationError]", _validator(row[0]).iter_errors(data))  # pyright: ignore[reportUnknownMemberType]
         errors = [
-            {
-                "pointer": "/data/" + "/".join(str(part) for part in error.absolute_path),
-                "message": error.message,
-                "type": "schema",
-            }
-            for error in sorted(
-                _validator(row[0]).iter_errors(data), key=lambda error: list(map(str, error.absolute_path))
-            )
+            {"pointer": "/data/" + "/".join(map(str, error.absolute_path)), "message": error.message, "type": "schema"}
+            for error in sorted(found, key=lambda error: [str(part) for part in error.absolute_path])
         ]
         if errors:
             raise InvalidInputError(f"{errors[0]['pointer'][1:]}: {errors[0]['message']}", errors=errors)

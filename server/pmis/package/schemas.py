@@ -1,10 +1,8 @@
 """What may be proposed for a package."""
 
-from __future__ import annotations
-
-from datetime import date  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import Annotated, Any, Self
-from uuid import UUID  # noqa: TC003
+from datetime import date
+from typing import Annotated, Any, Self, cast
+from uuid import UUID
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -66,10 +64,10 @@ def _json_schema(value: dict[str, Any]) -> dict[str, Any]:
 
 def _references(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
     if isinstance(value, dict):
-        own = [value["$ref"]] if "$ref" in value else []
-        return own + [ref for item in value.values() for ref in _references(item)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        record = cast("dict[str, Any]", value)
+        return [record.get("$ref", ""), *(ref for item in record.values() for ref in _references(item))]
     if isinstance(value, list):
-        return [ref for item in value for ref in _references(item)]  # pyright: ignore[reportUnknownVariableType]
+        return [ref for item in cast("list[Any]", value) for ref in _references(item)]
     return []
 
 

@@ -1,7 +1,5 @@
 """The party, its inputs and its table."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -24,7 +22,7 @@ class Party(LiveEntity):
     contacts: str | None = None
     bank_details: str | None = None
     external_ref: str | None = None
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default={})
 
 
 TABLE = state_table(
@@ -68,7 +66,7 @@ class PartyPatch(Proposed):
     contacts: Annotated[list[Contact], Field(max_length=50)] | None = None
     bank_details: BankDetails | None = None
     external_ref: ExternalRef | None = None
-    data: Data = {}
+    data: Data = Field(default={})
 
 
 class PartyCreate(PartyPatch, InProject):

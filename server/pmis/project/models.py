@@ -1,7 +1,5 @@
 """The project, its inputs and its table."""
 
-from __future__ import annotations
-
 from datetime import date
 from decimal import Decimal
 from typing import Annotated
@@ -42,8 +40,8 @@ class Project(LiveEntity):
     timezone: str
     currency: str
     budget: Decimal | None = None
-    workdays: list[int] = [1, 2, 3, 4, 5]
-    holidays: list[date] = []
+    workdays: list[int] = Field(default=[1, 2, 3, 4, 5])
+    holidays: list[date] = Field(default=[])
 
 
 TABLE = state_table("project", sa.Column("prefix", sa.Text, nullable=False), sa.Column("name", sa.Text, nullable=False))
@@ -56,8 +54,8 @@ class ProjectPatch(Proposed):
     description: LongText = ""
     timezone: TimeZone = "UTC"
     budget: Amount | None = Field(default=None, description="In the project's currency.")
-    workdays: Workdays = [1, 2, 3, 4, 5]
-    holidays: Holidays = []
+    workdays: Workdays = Field(default=[1, 2, 3, 4, 5])
+    holidays: Holidays = Field(default=[])
 
 
 class ProjectCreate(ProjectPatch):

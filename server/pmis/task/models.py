@@ -1,10 +1,8 @@
 """The task, its inputs and its table."""
 
-from __future__ import annotations
-
-from datetime import date  # noqa: TC003 - pydantic reads the annotations at run time
+from datetime import date
 from typing import Annotated, Any, Literal
-from uuid import UUID  # noqa: TC003
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import Field, StringConstraints
@@ -28,7 +26,7 @@ class Task(LiveEntity):
     due_date: date | None = None
     source: TaskSource = "person"
     external_ref: str | None = None
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default={})
 
 
 TABLE = state_table(
@@ -50,7 +48,7 @@ class TaskPatch(Proposed):
     assignee_id: UUID | None = None
     due_date: date | None = None
     external_ref: ExternalRef | None = None
-    data: Data = {}
+    data: Data = Field(default={})
 
 
 class TaskCreate(TaskPatch):

@@ -34,12 +34,14 @@ def choose(root: Path, own: Path) -> Path:
     if os.access(shared if shared.exists() else root, os.W_OK | os.X_OK):
         return shared
     try:
-        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own.parent.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (own.parent, own):
+            folder.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise StepFailedError(
             f"Neither {shared} nor {own} can be written ({error.strerror}). Set XDG_CACHE_HOME to a folder of yours."
         ) from None
-    if own.stat().st_uid != os.geteuid():
+    if {folder.stat().st_uid for folder in (own.parent, own)} != {os.geteuid()}:
         raise StepFailedError(
             f"{own} belongs to another user. Set XDG_CACHE_HOME to a folder of yours."
         )

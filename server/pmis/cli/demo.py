@@ -13,14 +13,14 @@ def demo(
     """Load the demo: seven people, one project, a package in every status, two approvals that wait."""
     from pmis.kit.errors import ConflictError  # noqa: PLC0415 - loads slowly
     from pmis.kit.settings import get_settings  # noqa: PLC0415
-    from pmis.ops.demo import PASSWORD, PEOPLE, load, present  # noqa: PLC0415
+    from pmis.ops.demo import load, present  # noqa: PLC0415
+    from pmis.ops.demo_people import lines  # noqa: PLC0415
 
     settings = get_settings()
     if people:
         if present(settings):
-            typer.echo(f"Demo people (password for all: {PASSWORD})")
-            for name, email, roles in PEOPLE:
-                typer.echo(f"  {email:<24} {name}, {' and '.join(roles)}")
+            for line in lines():
+                typer.echo(line)
         return
     if load(settings):
         typer.echo("loaded")

@@ -12,13 +12,13 @@ def api(
     host: str | None = typer.Option(None, help="The address to listen on. Default: API_HOST."),
     port: int | None = typer.Option(None, min=0, max=65535, help="The port to listen on. Default: API_PORT."),
     uds: str | None = typer.Option(None, help="Listen on this Unix socket instead."),
-    fd: int | None = typer.Option(None, hidden=True, help="Listen on this open socket instead."),
+    handoff: int | None = typer.Option(None, hidden=True, help="Load, then take the rest from this channel."),
     workers: int | None = typer.Option(None, min=1, max=64, help="How many processes. Default: API_WORKERS."),
 ) -> None:
     """Serve the HTTP API in the foreground."""
     from pmis.cli.serving import serve  # noqa: PLC0415 - see the package
 
-    serve(host=host, port=port, uds=uds, fd=fd, workers=workers)
+    serve(host=host, port=port, uds=uds, handoff=handoff, workers=workers)
 
 
 @app.command()

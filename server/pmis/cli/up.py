@@ -26,14 +26,12 @@ def up(
     What DATABASE_URL or REDIS_URL name is used; the rest is embedded in the data folder. What dies is started again,
     Ctrl-C or SIGTERM stops everything, and the next start clears up after a kill -9.
     """
-    from pmis.kit.settings import load_settings  # noqa: PLC0415 - see the package
-    from pmis.ops.up import run  # noqa: PLC0415
+    from pmis.ops.up import run  # noqa: PLC0415 - see the package
 
     given: dict[str, Any] = {"pmis_data_dir": data_dir.absolute() if data_dir else None, "api_port": port}
-    settings = load_settings(embedded=False, **{name: value for name, value in given.items() if value is not None})
 
     def say(text: str) -> None:
         with contextlib.suppress(OSError):  # a terminal that went away must not end what it started
             typer.echo(text)
 
-    run(settings, demo=demo, say=say)
+    run({name: value for name, value in given.items() if value is not None}, demo=demo, say=say)

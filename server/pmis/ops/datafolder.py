@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from pmis.kit.errors import PmisError
-from pmis.kit.settings import default_data_dir
 from pmis.ops.postgres import generate_passwords
 from pmis.ops.process import User, can_use, current_user, identity, named_user, stop, user_of
 
@@ -244,6 +243,8 @@ def _give(folder: Path, user: User) -> None:
 
 def log_folder() -> Path:
     """Where the command line keeps its traces."""
+    from pmis.kit.settings import default_data_dir  # noqa: PLC0415 - loads slowly, and `pmis up` is in a hurry
+
     folder = Path(os.environ.get("PMIS_DATA_DIR") or default_data_dir()) / "logs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -21,6 +21,7 @@ from pmis.kit.ids import uuid7
 from pmis.kit.settings import SettingsError
 from pmis.ledger.vault import Vault
 from pmis.ops.console import Console
+from pmis.ops.demo_people import PASSWORD, PEOPLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
     from pmis.kit.db import WriteSession
     from pmis.kit.settings import Settings
 
-PASSWORD: Final = "demo-demo-demo"  # noqa: S105 - printed on the screen; a demo is never a production install
-PEOPLE: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    ("Ana Analyst", "analyst@demo.example", ("analyst",)),
-    ("Omar Operator", "operator@demo.example", ("operator",)),
-    ("Ada Admin", "admin@demo.example", ("admin",)),
-    ("Ben Admin", "admin2@demo.example", ("admin",)),
-    ("Eva Executive", "executive@demo.example", ("executive",)),
-    ("Vic Viewer", "viewer@demo.example", ("viewer",)),
-    ("Aud Auditor", "auditor@demo.example", ("auditor",)),
-)
 _PATH: Final = ("submitted", "in_review", "approved", "awarded", "active")
 _PACKAGES: Final[tuple[tuple[str, str, str], ...]] = (
     ("Site survey", "48000.00", "draft"),

@@ -63,6 +63,13 @@ def current_revision(connection: Connection) -> str | None:
     return str(row[0]) if row else None
 
 
+def is_up_to_date(connection: Connection) -> bool:
+    """Whether there is nothing to do: the head revision, with a policy in force."""
+    if current_revision(connection) != head_revision():
+        return False
+    return connection.execute("select 1 from state.policy limit 1").fetchone() is not None
+
+
 def upgrade(settings: Settings) -> str | None:
     """Bring the schema to the head revision, as the owner; returns the revision it was at when something was done.
 
@@ -81,16 +88,18 @@ def upgrade_database(dsn: str) -> str | None:
         with psycopg.connect(dsn, autocommit=True, application_name="pmis migrate") as connection:
             connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
             current = current_revision(connection)
-            if current == head:
+            if is_up_to_date(connection):
                 return None
             if current is not None and current not in known_revisions():
                 raise MigrationError(
                     f"The database is at revision {current}, which this version of PMIS does not know: "
                     "a newer version has used it. Start that version, or restore a backup."
                 )
-            _run_alembic(dsn)
-            asyncio.run(_begin_policy(dsn))
+            if current != head:
+                _run_alembic(dsn)
             connection.execute("grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor")
+            # Last, as its presence says that all the rest was done, even if a run was killed on the way.
+            asyncio.run(_begin_policy(dsn))
             return current or ""
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {_first_line(error)}.") from error

@@ -12,7 +12,7 @@ import os
 import signal
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pmis.kit.errors import PmisError
 from pmis.ops.process import identity
@@ -42,55 +42,83 @@ async def _at_once(_pid: int) -> bool:
 
 
 @dataclass
+class Launch:
+    """One start of a program."""
+
+    command: Sequence[str]
+    pass_fds: Sequence[int] = ()
+    spawned: Callable[[], None] = lambda: None
+    """Called once the process has its own copy of what was passed."""
+
+
+@dataclass
 class Program:
     """What to run, how to know that it is ready, and how to end it."""
 
     name: str
-    command: Callable[[], Sequence[str]]
+    launch: Callable[[], Launch]
     """Asked before every start, after `prepare`."""
     prepare: Callable[[], object] | None = None
     """Blocking work before every start, such as clearing what a killed predecessor left."""
     ready: Callable[[int], Awaitable[bool]] = _at_once
     patience_seconds: float = 60
     """How long it may take to become ready before it is ended and started again."""
+    released: asyncio.Event | None = None
+    """When given, the program waits for something of ours first, and its patience begins when this is set."""
     stop_steps: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
     attempts: int = 3
     """How many starts in a row may fail before the first start is given up."""
     gave_up: Callable[[], bool] | None = None
     """Called when they have; True when it changed something that makes another round worth it."""
-    pass_fds: Sequence[int] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Log:
     """A program's log file, turned over by size; the last lines stay at hand for error messages."""
 
-    def __init__(self, path: Path) -> None:
-        """Append to the file."""
+    def __init__(self) -> None:
+        """Keep the last lines only, until `open` says where the file is."""
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._path: Path | None = None
+        self._file: BinaryIO | None = None
+        self._size = 0
+
+    def open(self, path: Path) -> None:
+        """Append to the file from now on, what was said before included."""
         self._path = path
         self._file = path.open("ab", buffering=0)
         self._size = path.stat().st_size
-        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        for line in self.tail:
+            self._append(f"{line}\n".encode())
 
     def write(self, line: bytes) -> None:
         """Add a line."""
         self.tail.append(line.decode(errors="replace").rstrip())
-        if self._size + len(line) > _MAX_LOG_BYTES:
-            self._turn_over()
-        with contextlib.suppress(OSError):  # a full disk must not end what is being logged
-            self._size += self._file.write(line)
+        self._append(line)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _append(self, line: bytes) -> None:
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk must not end what is being logged
+            if self._size + len(line) > _MAX_LOG_BYTES:
+                self._turn_over()
+            self._size += self._file.write(line)
 
     def _turn_over(self) -> None:
-        self._file.close()
+        if self._path is None or self._file is None:
+            return
         for number in range(_KEPT_LOGS - 1, 0, -1):
             older = self._path.with_name(f"{self._path.name}.{number}")
             if older.exists():
                 older.replace(self._path.with_name(f"{self._path.name}.{number + 1}"))
         self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        self._file.close()
         self._file = self._path.open("ab", buffering=0)
         self._size = 0
 
@@ -184,15 +212,16 @@ class Keeper:
                 return 1
         # A pipe of our own: asyncio's would make the end of the process wait for grandchildren that hold it open.
         read_end, write_end = os.pipe()
+        launch = program.launch()
         try:
             process = await asyncio.create_subprocess_exec(
-                *program.command(),
+                *launch.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
                 cwd="/",
                 env={**os.environ, **program.environment},
-                pass_fds=tuple(program.pass_fds),
+                pass_fds=tuple(launch.pass_fds),
                 start_new_session=True,
             )
         except BaseException:
@@ -200,6 +229,7 @@ class Keeper:
             raise
         finally:
             os.close(write_end)
+            launch.spawned()
         self._process = process
         self.who = identity(process.pid)
         self._changed()
@@ -235,6 +265,8 @@ class Keeper:
             transport.close()
 
     async def _watch(self, process: asyncio.subprocess.Process, *, told: bool) -> None:
+        if self.program.released is not None:
+            await self.program.released.wait()
         loop = asyncio.get_running_loop()
         started = loop.time()
         pause = 0.01
@@ -252,19 +284,30 @@ class Keeper:
 
 
 class Supervisor:
-    """The programs of one `pmis up`, in the order in which they were started."""
+    """The programs of one `pmis up`."""
 
-    def __init__(self, logs: Path, *, say: Callable[[str], None], record: Callable[[Mapping[str, str]], None]) -> None:
-        """`say` tells the person at the terminal; `record` keeps who runs, for the next `up` after a kill."""
-        self._logs = logs
+    def __init__(self, *, order: Sequence[str], say: Callable[[str], None]) -> None:
+        """`order` names the programs, each before those that need it; `say` tells the person at the terminal."""
+        self._order = order
         self._say = say
-        self._record = record
         self._keepers: dict[str, Keeper] = {}
+        self._logs: Path | None = None
+        self._record: Callable[[Mapping[str, str]], None] | None = None
         self._at_once = False
+
+    def settle(self, logs: Path, record: Callable[[Mapping[str, str]], None]) -> None:
+        """Say where logs go, and who keeps a record of what runs for the next `up` after a kill."""
+        self._logs = logs
+        self._record = record
+        for name, keeper in self._keepers.items():
+            keeper.log.open(logs / f"{name}.log")
+        self._changed()
 
     async def start(self, program: Program) -> None:
         """Start a program and keep it running; raises ProgramError when it does not become ready."""
-        log = Log(self._logs / f"{program.name}.log")
+        log = Log()
+        if self._logs is not None:
+            log.open(self._logs / f"{program.name}.log")
         keeper = Keeper(program, log, say=self._say, changed=self._changed)
         self._keepers[program.name] = keeper
         await keeper.start()
@@ -279,8 +322,11 @@ class Supervisor:
         self._at_once = True
 
     async def stop(self) -> None:
-        """End every program, the last started first."""
-        for keeper in reversed(self._keepers.values()):
+        """End every program, those that need others first."""
+        for name in reversed(self._order):
+            keeper = self._keepers.get(name)
+            if keeper is None:
+                continue
             stopping = asyncio.create_task(keeper.stop(at_once=self._at_once))
             while not stopping.done():
                 await asyncio.wait({stopping}, timeout=0.2)
@@ -289,7 +335,8 @@ class Supervisor:
             keeper.log.close()
 
     def _changed(self) -> None:
-        self._record({name: keeper.who for name, keeper in self._keepers.items() if keeper.who is not None})
+        if self._record is not None:
+            self._record({name: keeper.who for name, keeper in self._keepers.items() if keeper.who is not None})
 
 
 def _reason(code: int) -> str:

@@ -1,39 +1,44 @@
 """`pmis up`: the whole system on one machine, from an empty folder to a working login, and back again.
 
 What is given in the environment (DATABASE_URL, REDIS_URL) is used; the rest is embedded in the data folder.
+A start takes as long as the API takes to load, because that begins at once, beside everything else: the API's process
+waits, loaded, for its address and its settings.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import importlib
+import json
 import os
 import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pmis.kit.errors import PmisError
-from pmis.kit.settings import load_settings
-from pmis.ops import migrate, postgres, valkey
-from pmis.ops.datafolder import DataFolder, Secrets, write_private
+from pmis.ops import demo_people, migrate, postgres, valkey
+from pmis.ops.datafolder import DataFolder, write_private
 from pmis.ops.postgres import EmbeddedPostgres
-from pmis.ops.process import User, command_as, current_user
-from pmis.ops.supervisor import Program, Supervisor
+from pmis.ops.process import command_as, current_user
+from pmis.ops.supervisor import Launch, Program, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Coroutine, Generator, Mapping
 
     from pmis.kit.settings import Settings
+    from pmis.ops.datafolder import Secrets
+    from pmis.ops.process import User
 
 _BACKLOG: Final = 1024
 _DEFAULT_POSTGRES_PORT: Final = 54320
+_ORDER: Final = ("postgres", "valkey", "api", "sealer")
 
 
 class PortTakenError(PmisError):
@@ -50,47 +55,36 @@ class StepFailedError(PmisError):
     title = "PMIS could not be started"
 
 
-@dataclass
-class _Steps:
-    """Prints a line for each step with the time it took."""
-
-    say: Callable[[str], None]
-    began: float
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Generator[list[str]]:
-        started = time.monotonic()
-        notes: list[str] = []
-        yield notes
-        self.say(f"  {name:<12} {time.monotonic() - started:5.1f} s  {', '.join(notes)}".rstrip())
-
-
 class Up:
     """One run of `pmis up`."""
 
-    def __init__(self, settings: Settings, *, demo: bool, say: Callable[[str], None]) -> None:
-        """Describe the run; `settings` hold the data folder and the port."""
-        self.settings = settings
-        self.folder = DataFolder(settings.pmis_data_dir)
+    def __init__(self, given: Mapping[str, Any], *, demo: bool, say: Callable[[str], None]) -> None:
+        """`given` are settings from the command line, which go before the environment."""
+        self._given = given
         self._demo = demo
         self._say = say
-        self._supervisor = Supervisor(self.folder.logs, say=self._tell, record=self.folder.record_processes)
-        self._postgres: EmbeddedPostgres | None = None
-        self._valkey: valkey.EmbeddedValkey | None = None
+        self._supervisor = Supervisor(order=_ORDER, say=self._tell)
+        self._ending = asyncio.Event()
+        self._began = time.monotonic()
+        self._released = asyncio.Event()
+        self._handoff = b""
+        self._channel: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._url = ""
-        self._ending = asyncio.Event()
+        self._postgres: EmbeddedPostgres | None = None
+        self._valkey: valkey.EmbeddedValkey | None = None
         self._sockets: list[Path] = []
 
     async def run(self) -> None:
         """Start everything, keep it running until a signal says otherwise, and stop everything in order."""
         loop = asyncio.get_running_loop()
-        with self.folder.held() as lock:
-            starting = asyncio.create_task(self._start(lock))
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                    loop.add_signal_handler(number, self._asked_to_stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, self._asked_to_stop)
+        with contextlib.ExitStack() as held:
+            starting = asyncio.create_task(self._start(held))
             ending = asyncio.create_task(self._ending.wait())
+            held.callback(ending.cancel)
             try:
                 await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
@@ -98,10 +92,10 @@ class Up:
                     await self._ending.wait()
             finally:
                 starting.cancel()
-                ending.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await starting
-                await self._stop()
+                await asyncio.wait({starting})
+                await self._supervisor.stop()
+        if self._ending.is_set():
+            self._say("PMIS has stopped.")
 
     def _asked_to_stop(self) -> None:
         if self._ending.is_set():
@@ -114,70 +108,95 @@ class Up:
         if not self._ending.is_set():
             self._say(f"{time.strftime('%H:%M:%S')} {text}")
 
-    async def _start(self, lock: IO[str]) -> None:
-        steps = _Steps(self._say, time.monotonic())
-        self._say(f"PMIS starts from {self.folder.path}")
-        listener = self._listen()
-        self._url = self._public_url(listener)
-        with steps.step("data folder") as notes:
-            await asyncio.to_thread(self._prepare_folder, notes)
-            self._require_servable()
-        with steps.step("servers") as notes:
-            await self._start_servers(notes)
-        with steps.step("migrations") as notes:
-            await self._migrate(notes)
-        if self._demo:
-            with steps.step("demo data") as notes:
-                notes.append(await self._child("demo", "--if-empty"))
-        with steps.step("api") as notes:
-            await self._supervisor.start(self._api(listener))
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Generator[list[str]]:
+        """Print a line with the time that the step took and what it noted."""
+        started = time.monotonic()
+        notes: list[str] = []
+        yield notes
+        self._say(f"  {name:<12} {time.monotonic() - started:5.1f} s  {', '.join(notes)}".rstrip())
+
+    async def _start(self, held: contextlib.ExitStack) -> None:
+        api = asyncio.create_task(self._supervisor.start(self._api()))
+        try:
+            await self._start_beside(api, held)
+        finally:
+            api.cancel()
+            await asyncio.gather(api, return_exceptions=True)
+
+    async def _start_beside(self, api: asyncio.Task[None], held: contextlib.ExitStack) -> None:
+        settings = await asyncio.to_thread(self._load_settings)
+        folder = DataFolder(settings.pmis_data_dir)
+        lock = held.enter_context(folder.held())
+        self._say(f"PMIS starts from {folder.path}")
+        held.callback(self._clear, folder)
+        self._listener = held.enter_context(self._listen(settings))
+        self._url = self._public_url(self._listener)
+        with self._step("data folder") as notes:
+            secrets, user = await asyncio.to_thread(self._prepare_folder, folder, settings, notes)
+            self._supervisor.settle(folder.logs, folder.record_processes)
+            self._require_servable(folder, settings)
+            if settings.database_url is None or settings.redis_url is None:
+                await asyncio.to_thread(self._describe_servers, folder, settings, secrets, user, notes)
+        with self._step("servers") as notes:
+            await self._start_servers(folder, notes)
+        with self._step("database") as notes:
+            await self._prepare_database(folder, settings, notes)
+        with self._step("api") as notes:
+            self._release(folder)
+            await api
             notes.append("healthy")
-        with steps.step("sealer"):
-            await self._supervisor.start(self._sealer())
+        with self._step("sealer"):
+            await self._supervisor.start(self._sealer(folder))
         DataFolder.describe_holder(lock, url=self._url)
-        self._say(f"PMIS is ready after {time.monotonic() - steps.began:.1f} s: {self._url}")
+        self._say(f"PMIS is ready after {time.monotonic() - self._began:.1f} s: {self._url}")
         self._say(f"  API and its documentation: {self._url}/docs")
-        if self._demo:
-            for line in (await self._child("demo", "--people")).splitlines():
+        if self._demo and await asyncio.to_thread(_has_demo_people, self._owner_dsn(settings)):
+            for line in demo_people.lines():
                 self._say(f"  {line}")
         self._say("Ctrl-C stops everything.")
 
-    async def _stop(self) -> None:
-        await self._supervisor.stop()
-        if self._listener is not None:
-            self._listener.close()
-        for path in (self.folder.runtime_file, self.folder.path / "processes.json"):
+    def _load_settings(self) -> Settings:
+        from pmis.kit.settings import load_settings  # noqa: PLC0415 - loads slowly, so beside the API
+
+        settings = load_settings(embedded=False, **self._given)
+        if settings.environment == "production":
+            self._demo = False  # its password is known to everybody
+        return settings
+
+    def _clear(self, folder: DataFolder) -> None:
+        """Remove what says that something runs, once nothing does."""
+        for path in (folder.runtime_file, folder.path / "processes.json"):
             path.unlink(missing_ok=True)
         for path in self._sockets:
             with contextlib.suppress(OSError):
                 path.rmdir()
-        self._say("PMIS has stopped.")
 
-    def _listen(self) -> socket.socket:
+    @staticmethod
+    def _listen(settings: Settings) -> socket.socket:
         """The API's socket, held here so that no caller is refused while the API is restarted."""
-        host, port = self.settings.api_host, self.settings.api_port
+        host, port = settings.api_host, settings.api_port
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
         except OSError as error:
             raise PortTakenError(
                 f"PMIS cannot listen on {host} port {port}: {error.strerror}. Choose another with --port."
             ) from None
-        return self._listener
 
-    def _public_url(self, listener: socket.socket) -> str:
+    @staticmethod
+    def _public_url(listener: socket.socket) -> str:
         host, port = listener.getsockname()[:2]
         if ip_address(host).is_unspecified:  # listening everywhere: name the address that works here
             host = "::1" if ":" in host else "127.0.0.1"
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def _prepare_folder(self, notes: list[str]) -> None:
-        before = self.folder.runtime()
-        ended = self.folder.end_leftovers()
+    def _prepare_folder(self, folder: DataFolder, settings: Settings, notes: list[str]) -> tuple[Secrets, User]:
+        before = folder.runtime()
+        ended = folder.end_leftovers()
         if ended:
             notes.append(f"ended what a killed run left: {', '.join(ended)}")
-        user = self.folder.run_as(self.settings.pmis_run_as)
-        secrets = self.folder.secrets()
+        user = folder.run_as(settings.pmis_run_as)
         for path in map(Path, before.get("SOCKETS", [])):
             # Only what an earlier run made under /tmp for itself, and only while it is still its.
             with contextlib.suppress(OSError):
@@ -185,58 +204,62 @@ class Up:
                     for left in path.iterdir():
                         left.unlink()
                     path.rmdir()
-        if self.settings.database_url is None or self.settings.redis_url is None:
-            note = self.folder.prepare_servers(user, secrets.instance)
-            if note:
-                notes.append(note)
-            self._describe_servers(user, secrets, before.get("POSTGRES_PORT"))
-        self.settings.checkpoints.mkdir(parents=True, exist_ok=True)
+        settings.checkpoints.mkdir(parents=True, exist_ok=True)
+        return folder.secrets(), user
 
-    def _require_servable(self) -> None:
+    @staticmethod
+    def _require_servable(folder: DataFolder, settings: Settings) -> None:
         """Refuse what the API would refuse, before a database is made for it."""
-        url = self.settings.database_url
+        from pmis.kit.settings import load_settings  # noqa: PLC0415 - loaded by now
+
+        url = settings.database_url
         load_settings(
-            pmis_data_dir=self.folder.path, database_url=url.get_secret_value() if url else "postgresql://embedded"
+            pmis_data_dir=folder.path, database_url=url.get_secret_value() if url else "postgresql://embedded"
         ).require_servable()
 
-    def _describe_servers(self, user: User, secrets: Secrets, port: object) -> None:
-        servers = self.folder.servers.resolve()
+    def _describe_servers(
+        self, folder: DataFolder, settings: Settings, secrets: Secrets, user: User, notes: list[str]
+    ) -> None:
+        if note := folder.prepare_servers(user, secrets.instance):
+            notes.append(note)
+        servers = folder.servers.resolve()
         copies = servers / "bin"
         copies.mkdir(mode=0o755, exist_ok=True)
-        longest = max((f".s.PGSQL.{65535}.lock", valkey.SOCKET), key=len)
-        sockets = postgres.socket_folder(servers / "run", user, longest)
+        sockets = postgres.socket_folder(servers / "run", user, ".s.PGSQL.65535.lock")
         if sockets.parent != servers:
             self._sockets.append(sockets)
-        if self.settings.database_url is None:
-            remembered = port if isinstance(port, int) else _DEFAULT_POSTGRES_PORT
+        if settings.database_url is None:
+            port = folder.runtime().get("POSTGRES_PORT")
             self._postgres = EmbeddedPostgres(
-                folder=servers / "postgres", sockets=sockets, passwords=secrets.postgres, user=user, port=remembered
+                folder=servers / "postgres",
+                sockets=sockets,
+                passwords=secrets.postgres,
+                user=user,
+                port=port if isinstance(port, int) else _DEFAULT_POSTGRES_PORT,
             )
-            if self.settings.pmis_postgres_bin is not None:
-                self._postgres.binaries = self.settings.pmis_postgres_bin
+            if settings.pmis_postgres_bin is not None:
+                self._postgres.binaries = settings.pmis_postgres_bin
             else:
                 self._postgres.copies = copies
-        if self.settings.redis_url is None:
+        if settings.redis_url is None:
             self._valkey = valkey.EmbeddedValkey(
                 folder=servers / "valkey", sockets=sockets, password=secrets.valkey_password, user=user, copies=copies
             )
 
-    async def _start_servers(self, notes: list[str]) -> None:
-        starting = [asyncio.to_thread(_load_driver)]
+    async def _start_servers(self, folder: DataFolder, notes: list[str]) -> None:
+        starting: list[Coroutine[Any, Any, Any]] = [asyncio.to_thread(importlib.import_module, "psycopg")]
         if self._postgres is not None:
-            starting.append(self._supervisor.start(self._postgres_program(self._postgres)))
+            starting.append(self._supervisor.start(self._postgres_program(self._postgres, folder)))
         if self._valkey is not None:
             starting.append(self._supervisor.start(self._valkey_program(self._valkey)))
         await asyncio.gather(*starting)
         if self._postgres is not None:
-            await asyncio.to_thread(self._postgres.bootstrap)
             notes.append(f"PostgreSQL {self._postgres.version} on port {self._postgres.port}")
         else:
             notes.append("PostgreSQL of DATABASE_URL")
         notes.append("Valkey" if self._valkey is not None else "Valkey of REDIS_URL")
-        self._write_runtime()
 
-    def _postgres_program(self, server: EmbeddedPostgres) -> Program:
+    def _postgres_program(self, server: EmbeddedPostgres, folder: DataFolder) -> Program:
         async def ready(pid: int) -> bool:
             return server.is_ready(pid)
 
@@ -245,14 +268,14 @@ class Up:
             if not postgres.port_is_free(server.port):
                 # Somebody took the port while ours was down. The socket's name holds the port, so clients must move.
                 server.port = postgres.free_port()
-                if self.folder.runtime_file.exists():
-                    self._write_runtime()
+                if folder.runtime_file.exists():
+                    self._write_runtime(folder)
                     for name in ("api", "sealer"):
                         self._supervisor.restart(name)
 
         return Program(
             name="postgres",
-            command=lambda: server.command(parent=os.getpid()),
+            launch=lambda: Launch(server.command(parent=os.getpid())),
             prepare=prepare,
             ready=ready,
             stop_steps=postgres.STOP_STEPS,
@@ -273,35 +296,70 @@ class Up:
 
         return Program(
             name="valkey",
-            command=lambda: server.command(parent=os.getpid()),
+            launch=lambda: Launch(server.command(parent=os.getpid())),
             prepare=server.prepare,
             ready=ready,
             stop_steps=valkey.STOP_STEPS,
             gave_up=set_aside,
         )
 
-    def _api(self, listener: socket.socket) -> Program:
+    async def _prepare_database(self, folder: DataFolder, settings: Settings, notes: list[str]) -> None:
+        if self._postgres is not None:
+            await asyncio.to_thread(self._postgres.bootstrap)
+        self._write_runtime(folder)
+        is_current, has_people = await asyncio.to_thread(_look, self._owner_dsn(settings))
+        if is_current:
+            notes.append(f"at revision {migrate.head_revision()}")
+        else:
+            notes.append(f"migrated {await self._child(folder, 'migrate')}")
+        if self._demo and not has_people:
+            notes.append(f"demo {await self._child(folder, 'demo', '--if-empty')}")
+
+    def _owner_dsn(self, settings: Settings) -> str:
+        return settings.owner_dsn if self._postgres is None else self._postgres.url(postgres.OWNER)
+
+    def _api(self) -> Program:
+        """The API: it loads, then waits on a channel for its listening socket and for where its settings are."""
+        theirs: list[socket.socket] = []
+
+        def launch() -> Launch:
+            if self._channel is not None:
+                self._channel.close()
+            self._channel, other = socket.socketpair()
+            theirs.append(other)
+            return Launch(self._pmis("api", "--handoff", str(other.fileno())), (other.fileno(),), spawned)
+
+        def spawned() -> None:
+            theirs.pop().close()
+            self._hand_over()
+
         async def ready(_pid: int) -> bool:
             return await asyncio.to_thread(self._is_healthy)
 
-        return Program(
-            name="api",
-            command=lambda: self._pmis("api", "--fd", str(listener.fileno())),
-            ready=ready,
-            pass_fds=(listener.fileno(),),
-            environment=self._environment(),
-        )
+        return Program(name="api", launch=launch, ready=ready, released=self._released, environment=_QUIET)
 
-    def _sealer(self) -> Program:
+    def _release(self, folder: DataFolder) -> None:
+        """Let the API begin, now and whenever it is started again."""
+        self._handoff = json.dumps(self._environment(folder)).encode()
+        self._released.set()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._released.is_set() and self._channel is not None and self._listener is not None:
+            with contextlib.suppress(OSError):  # it died meanwhile, and its successor gets the same
+                socket.send_fds(self._channel, [self._handoff], [self._listener.fileno()])
+                self._channel.shutdown(socket.SHUT_WR)
+
+    def _sealer(self, folder: DataFolder) -> Program:
         return Program(
-            name="sealer", command=lambda: self._pmis("ledger", "seal", "--loop"), environment=self._environment()
+            name="sealer",
+            launch=lambda: Launch(self._pmis("ledger", "seal", "--loop")),
+            environment={**_QUIET, **self._environment(folder)},
         )
 
     def _is_healthy(self) -> bool:
-        import http.client  # noqa: PLC0415 - used for a moment
-
         parts = urlsplit(self._url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
         try:
             connection.request("GET", "/api/v1/readiness")
             return connection.getresponse().status == http.client.OK
@@ -310,28 +368,14 @@ class Up:
         finally:
             connection.close()
 
-    async def _migrate(self, notes: list[str]) -> None:
-        head = migrate.head_revision()
-        if self._postgres is not None and await asyncio.to_thread(self._is_at, head):
-            notes.append(f"at {head}")
-            return
-        notes.append(await self._child("migrate"))
-
-    def _is_at(self, head: str) -> bool:
-        import psycopg  # noqa: PLC0415 - loaded by now
-
-        assert self._postgres is not None  # noqa: S101 - the caller looked
-        with psycopg.connect(self._postgres.url(postgres.OWNER)) as connection:
-            return migrate.current_revision(connection) == head
-
-    async def _child(self, *arguments: str) -> str:
+    async def _child(self, folder: DataFolder, *arguments: str) -> str:
         """Run a command of ours to its end, in a process whose memory goes with it; returns what it printed."""
         process = await asyncio.create_subprocess_exec(
             *self._pmis(*arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment()},
+            env={**os.environ, **_QUIET, **self._environment(folder)},
             start_new_session=True,
         )
         try:
@@ -346,14 +390,16 @@ class Up:
             raise StepFailedError(text or f"pmis {arguments[0]} ended with exit code {process.returncode}")
         return output.decode(errors="replace").strip()
 
-    def _pmis(self, *arguments: str) -> list[str]:
+    @staticmethod
+    def _pmis(*arguments: str) -> list[str]:
         return command_as(current_user(), [sys.executable, "-P", "-m", "pmis.cli.main", *arguments], parent=os.getpid())
 
-    def _environment(self) -> dict[str, str]:
-        """What our own processes need to know beside the environment; passwords stay in the data folder's files."""
-        return {"PMIS_DATA_DIR": str(self.folder.path), "PYTHONUNBUFFERED": "1"}
+    @staticmethod
+    def _environment(folder: DataFolder) -> dict[str, str]:
+        """What our own processes need beside the environment; passwords stay in the data folder's files."""
+        return {"PMIS_DATA_DIR": str(folder.path)}
 
-    def _write_runtime(self) -> None:
+    def _write_runtime(self, folder: DataFolder) -> None:
         """Say where everything is, for our own processes and for every other command on this folder."""
         known: dict[str, object] = {"PMIS_URL": self._url, "SOCKETS": [str(path) for path in self._sockets]}
         if self._postgres is not None:
@@ -367,18 +413,40 @@ class Up:
                 known[name] = self._postgres.url(login)
         if self._valkey is not None:
             known["REDIS_URL"] = self._valkey.url
-        write_private(self.folder.runtime_file, known)
+        write_private(folder.runtime_file, known)
 
 
-def _load_driver() -> None:
-    """Load the database driver while the servers start."""
-    importlib.import_module("psycopg")
+_QUIET: Final = {"PYTHONUNBUFFERED": "1"}
 
 
-def run(settings: Settings, *, demo: bool, say: Callable[[str], None]) -> None:
+def _look(owner_dsn: str) -> tuple[bool, bool]:
+    """Whether the database needs no migration, and whether somebody lives in it."""
+    import psycopg  # noqa: PLC0415 - loaded by now
+
+    try:
+        with psycopg.connect(owner_dsn, connect_timeout=10) as connection:
+            if not migrate.is_up_to_date(connection):
+                return False, False
+            return True, connection.execute("select 1 from state.person limit 1").fetchone() is not None
+    except psycopg.OperationalError as error:
+        first = str(error).strip().partition("\n")[0]
+        raise StepFailedError(f"The database cannot be reached: {first}") from None
+
+
+def _has_demo_people(owner_dsn: str) -> bool:
+    """Whether all of the demo's people are there, so that naming them is of use."""
+    import psycopg  # noqa: PLC0415 - loaded by now
+
+    emails = [email for _, email, _ in demo_people.PEOPLE]
+    with psycopg.connect(owner_dsn, connect_timeout=10) as connection:
+        row = connection.execute("select count(*) from identity.credential where email = any(%s)", (emails,)).fetchone()
+    return row is not None and row[0] == len(emails)
+
+
+def run(given: Mapping[str, Any], *, demo: bool, say: Callable[[str], None]) -> None:
     """Run the system until it is told to stop; raises PmisError when it cannot be started."""
 
     async def main() -> None:
-        await Up(settings, demo=demo, say=say).run()
+        await Up(given, demo=demo, say=say).run()
 
     asyncio.run(main())

@@ -62,7 +62,7 @@ async def write(call: Call, handler: Callable[[WriteSession], Awaitable[Answer]]
                 if isinstance(again, Answer):
                     return _replayed(call, again)
                 held = again
-        await settle(session, held, answer)
+        settle(session, held, answer)
         await session.commit()
     return _response(answer)
 

@@ -107,7 +107,7 @@ async def simulate(request: Request) -> Response:
     docs.require_json(request)
     said = parse_input(Simulate, await request.body())
     async with call.parts.database.read() as session:
-        policy, _ = await active_policy(session)
+        policy = await active_policy(session)
     given = said.model_dump(exclude={"impact_level", "uncertainty_level"})
     for name in ("fields", "first_set", "flags"):
         given[name] = frozenset(given[name])

@@ -17,7 +17,7 @@ from pmis.api.edge import outcome_answer, write
 from pmis.api.events import events_page
 from pmis.api.secrets import reveal
 from pmis.approval.governed import InProject, Proposed
-from pmis.approval.propose import Outcome, Wanted, active_policy, diffs, judge, propose, waiting_steps
+from pmis.approval.propose import Outcome, Wanted, active_policy, diffs, judge, propose, sealed, waiting_steps
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.ids import uuid7
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pmis.approval.propose import Request as ProposalRequest
     from pmis.approval.resource import Resource
     from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.vault import Vault
 
 LIST_PARAMETERS: Final = frozenset({"sort", "cursor", "limit", "project", "deleted"})
 DEFAULT_LIMIT: Final = 50
@@ -188,7 +189,7 @@ class Routes:
         require_known_parameters(request, frozenset())
         async with call.parts.database.read() as session:
             _, doc = await self.find(session, call.principal, reference)
-            policy, _ = await active_policy(session)
+            policy = await active_policy(session)
         record = json.loads(doc)
         lifecycle = policy.lifecycles[self.noun.lifecycle or self.table]
         roles = call.principal.roles_in(UUID(record["project_id"]))
@@ -240,9 +241,9 @@ class Routes:
         version = if_match(request)
 
         async def handle(session: WriteSession) -> Answer:
-            identity, doc = await self.find(session, call.principal, reference)
-            patch = self.noun.patch_of(operation, said)
-            wanted = Wanted(self.noun, operation, identity, patch, _project_in(doc), version)
+            # A record that is named by its id is looked for, and judged visible, under the lock that the change takes.
+            identity = uuid_or_none(reference) or (await self.find(session, call.principal, reference))[0]
+            wanted = Wanted(self.noun, operation, identity, self.noun.patch_of(operation, said), None, version)
             return await self._propose(session, call, said, wanted, preview=preview)
 
         return await write(call, handle)
@@ -263,7 +264,7 @@ class Routes:
     ) -> Answer:
         request = call.proposing(said)
         if preview:
-            return await preview_answer(session, request, [wanted])
+            return await preview_answer(session, call.parts.vault, request, [wanted])
         outcome = await propose(session, call.parts.vault, request, [wanted])
         return await answer_of(session, call, outcome, path=self.resource.path, created=created)
 
@@ -298,11 +299,6 @@ class Routes:
         return endpoint
 
 
-def _project_in(doc: str) -> UUID | None:
-    found = json.loads(doc)["project_id"]
-    return UUID(found) if found else None
-
-
 async def answer_of(
     session: Session, call: Call, outcome: Outcome, *, path: str | None, created: bool = False
 ) -> Answer:
@@ -324,9 +320,9 @@ async def answer_of(
     return outcome_answer(outcome, resource=resource, approval=approval, location=location, created=created)
 
 
-async def preview_answer(session: WriteSession, request: ProposalRequest, wanted: list[Wanted]) -> Answer:
-    """What a proposal would come to; nothing is written, and nothing sealed."""
-    judged = await judge(session, request, wanted)
+async def preview_answer(session: WriteSession, vault: Vault, request: ProposalRequest, wanted: list[Wanted]) -> Answer:
+    """What a proposal would come to; nothing is kept."""
+    judged = await judge(session, request, await sealed(session, vault, wanted))
     decision = judged.decision
     body = {
         "outcome": "preview",

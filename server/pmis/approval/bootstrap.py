@@ -19,5 +19,5 @@ async def ensure_policy(session: WriteSession) -> bool:
         return False
     origin = Origin(Actor("system:migrate", "Migration"), "system", "bootstrap")
     fact = Fact("policy.created", {"fields": {"document": default_policy().to_json()}, "reason": "the shipped policy"})
-    await append(session, POLICIES, None, [fact], origin=origin, stream_id=POLICY_ID, project_id=None)
+    append(session, POLICIES, None, [fact], origin=origin, stream_id=POLICY_ID, project_id=None)
     return True

@@ -16,6 +16,7 @@ from pmis.approval.errors import (
 )
 from pmis.approval.models import APPROVALS, Approval
 from pmis.approval.propose import (
+    Loaded,
     Outcome,
     Request,
     Wanted,
@@ -199,11 +200,11 @@ async def say(
     approval = await _locked(session, request.principal, approval_id)
     await _require_open(session, approval)
     _require_digest(approval, shown)
-    before, _, policy, policy_version = await load(session, _existing(approval))
-    round_ = _round(approval, await _electorate(session, approval.project_id, session.now, policy))
+    loaded = await load(session, _existing(approval))
+    round_ = _round(approval, await _electorate(session, approval.project_id, session.now, loaded.policy))
     candidate = await _candidate(session, request.principal, approval.project_id)
     seat = may_decide(round_, candidate)
-    collisions = await _drift(session, approval, before, policy_version)
+    collisions = await _drift(session, approval, loaded)
     if collisions is not None and verdict == "approve":
         return await _void(session, request, approval, *collisions)
     vote = Vote(candidate.person_id, seat.seat_person_id, seat.step, Said(verdict), seat.exception)
@@ -224,7 +225,7 @@ async def say(
             "digest": approval.digest,
         },
     )
-    approval, events = await append(
+    approval, events = append(
         session,
         APPROVALS,
         approval,
@@ -235,7 +236,7 @@ async def say(
     )
     if verdict == "approve" and is_complete(after):
         return await _apply(session, vault, request, approval)
-    await promise(
+    promise(
         session,
         "approval.decided",
         key=f"decided:{approval.id}:{approval.version}",
@@ -253,11 +254,10 @@ async def confirm(
     await _require_open(session, approval, ("confirmation_required",))
     _require_digest(approval, shown)
     may_confirm(approval.proposer.person_id, await _candidate(session, request.principal, approval.project_id))
-    before, _, _, policy_version = await load(session, _existing(approval))
-    collisions = await _drift(session, approval, before, policy_version)
+    collisions = await _drift(session, approval, await load(session, _existing(approval)))
     if collisions is not None:
         return await _void(session, request, approval, *collisions)
-    approval, _ = await append(
+    approval, _ = append(
         session,
         APPROVALS,
         approval,
@@ -329,7 +329,7 @@ async def expire_due(session: WriteSession, *, limit: int = 500) -> int:
 
 
 async def _end(session: WriteSession, origin: Origin, approval: Approval, verb: str, reason: str) -> Approval:
-    ended, events = await append(
+    ended, events = append(
         session,
         APPROVALS,
         approval,
@@ -338,7 +338,7 @@ async def _end(session: WriteSession, origin: Origin, approval: Approval, verb: 
         stream_id=approval.id,
         project_id=approval.project_id,
     )
-    await promise(
+    promise(
         session,
         "approval.ended",
         key=f"ended:{approval.id}",
@@ -361,14 +361,12 @@ def _existing(approval: Approval) -> list[Wanted]:
     ]
 
 
-async def _drift(
-    session: Session, approval: Approval, before: dict[UUID, Any], policy_version: int
-) -> tuple[str, list[str]] | None:
+async def _drift(session: Session, approval: Approval, loaded: Loaded) -> tuple[str, list[str]] | None:
     """Why the approval no longer fits, with the fields that collide; None while it fits."""
-    if policy_version != approval.policy_version:
-        return f"the policy changed from version {approval.policy_version} to {policy_version}", []
+    if loaded.policy.version != approval.policy_version:
+        return f"the policy changed from version {approval.policy_version} to {loaded.policy.version}", []
     for change in approval.changes:
-        now = before.get(change.target)
+        now = loaded.before.get(change.target)
         version = now.version if now else 0
         if change.base_version == version:
             continue
@@ -386,7 +384,7 @@ async def _drift(
 async def _void(
     session: WriteSession, request: Request, approval: Approval, reason: str, colliding: list[str]
 ) -> Outcome:
-    await append(
+    append(
         session,
         APPROVALS,
         approval,
@@ -441,7 +439,7 @@ async def _apply(session: WriteSession, vault: Vault, request: Request, approval
         for entity in entities
         if entity.id == change.target
     ]
-    approval, ended = await append(
+    approval, ended = append(
         session,
         APPROVALS,
         approval,
@@ -451,14 +449,14 @@ async def _apply(session: WriteSession, vault: Vault, request: Request, approval
         project_id=approval.project_id,
     )
     # Unique: whatever else goes wrong, a second application of the same approval cannot commit.
-    await promise(
+    promise(
         session,
         "approval.applied",
         key=f"applied:{approval.id}",
         event_id=ended[0].id,
         payload={"approval_id": str(approval.id), "events": [str(event.id) for event in events]},
     )
-    await promise_changes(session, events)
+    promise_changes(session, events)
     return Outcome("applied", Decision.from_json(approval.decision), entities, approval)
 
 
@@ -489,7 +487,7 @@ async def waits_for(
     mine: list[Approval] = []
     if principal.kind != "person":
         return mine
-    policy, _ = await active_policy(session)
+    policy = await active_policy(session)
     known: dict[UUID | None, tuple[Candidate, _Electorate]] = {}
     for approval in approvals:
         if approval.status == "confirmation_required":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -102,8 +102,13 @@ class Judged:
     caused: list[list[Fact]]
     decision: Decision
     policy: Policy
-    policy_version: int
     projects: dict[UUID, Mapping[str, Any]]
+    awaiting: list[Approval]
+
+    @property
+    def digest(self) -> str:
+        """What an approval of this would be bound to."""
+        return digest(self.changes, self.policy.version)
 
 
 def actor_of(principal: Principal) -> Actor:
@@ -119,9 +124,22 @@ def writer_of(principal: Principal) -> Writer:
     )
 
 
-@lru_cache(maxsize=8)
-def _parsed_policy(version: int, doc: str) -> Policy:
-    return Policy.parse({**json.loads(doc)["document"], "version": version})
+_policies: dict[int, Policy] = {}
+
+
+async def _policy_at(session: Session, version: int) -> Policy:
+    """The policy at its present version; parsed once in a process."""
+    known = _policies.get(version)
+    if known is not None:
+        return known
+    row = await session.one("select version, doc from state.policy")
+    if row is None:
+        message = "there is no policy; run `pmis migrate`"
+        raise RuntimeError(message)
+    policy = Policy.parse({**json.loads(row[1])["document"], "version": row[0]})
+    _policies.clear()
+    _policies[row[0]] = policy
+    return policy
 
 
 @lru_cache(maxsize=512)
@@ -129,62 +147,71 @@ def _parsed_project(doc: str) -> Mapping[str, Any]:
     return json.loads(doc)
 
 
-async def active_policy(session: Session) -> tuple[Policy, int]:
-    """The policy in force and its version."""
-    row = await session.one("select version, doc from state.policy order by id limit 1")
-    if row is None:
-        message = "there is no policy; run `pmis migrate`"
-        raise RuntimeError(message)
-    return _parsed_policy(row[0], row[1]), row[0]
+async def active_policy(session: Session) -> Policy:
+    """The policy in force."""
+    row = await session.one("select version from state.policy")
+    return await _policy_at(session, row[0] if row else 0)
 
 
-async def load(
-    session: WriteSession, wanted: Sequence[Wanted]
-) -> tuple[dict[UUID, Entity | None], dict[UUID, Mapping[str, Any]], Policy, int]:
-    """Every record that the changes touch, locked in one fixed order, with the projects and the policy in force.
+@dataclass(frozen=True)
+class Loaded:
+    """What a proposal touches, under lock. `before` has None for a record that is to be created.
 
-    A record that is to be created is None. Raises NotFoundError for a target that is not there.
+    `awaiting` are the open approvals of the records, under lock as well.
+    """
+
+    before: dict[UUID, Entity | None]
+    projects: dict[UUID, Mapping[str, Any]]
+    policy: Policy
+    awaiting: list[Approval]
+
+
+async def load(session: WriteSession, wanted: Sequence[Wanted]) -> Loaded:
+    """Lock every record that the changes touch in one fixed order, then their open approvals.
+
+    Raises NotFoundError for a target that is not there.
     """
     before: dict[UUID, Entity | None] = {}
     created = {one.target for one in wanted if one.operation == "create"}
-    projects: dict[UUID, Mapping[str, Any]] = {}
-    policy: tuple[int, str] | None = None
     by_noun: dict[str, list[UUID]] = {}
     for one in wanted:
         if one.target not in created:
             by_noun.setdefault(one.noun.stream_type, []).append(one.target)
         else:
             before.setdefault(one.target, None)
-    for name in sorted(by_noun, key=LOCK_ORDER.index):
-        rows = await session.all(
-            "select t.doc, p.id, p.doc, q.version, q.doc "
-            f"from state.{name} t left join state.project p on p.id = t.project_id cross join state.policy q "
-            "where t.id = any(%s) order by t.id for update of t",
-            (by_noun[name],),
-        )
-        for doc, project_id, project, version, policy_doc in rows:
+    order = sorted(by_noun, key=LOCK_ORDER.index)
+    named = list({one.project_id for one in wanted if one.project_id} - created)
+    statements: list[tuple[str, tuple[Any, ...]]] = [(_LOCKED.format(noun=name), (by_noun[name],)) for name in order]
+    # A statement of its own, after the locks: approvals that came while waiting for them must be seen.
+    statements.append((_AWAITING, ([identity for name in order for identity in by_noun[name]],)))
+    statements.append(
+        ("select q.version, p.id, p.doc from state.policy q left join state.project p on p.id = any(%s)", (named,))
+    )
+    *found, awaiting, common = await session.batch(*statements)
+    projects: dict[UUID, Mapping[str, Any]] = {}
+    for name, rows in zip(order, found, strict=True):
+        for doc, project_id, project in rows:
             entity = NOUNS[name].model.model_validate_json(doc)
             before[entity.id] = entity
-            policy = (version, policy_doc)
             if project_id is not None:
                 projects[project_id] = _parsed_project(project)
-        for identity in by_noun[name]:
-            if identity not in before:
-                raise NotFoundError(f"There is no such {NOUNS[name].label}.")
-    missing = {one.project_id for one in wanted if one.project_id and one.project_id not in projects} - created
-    if missing or policy is None:
-        rows = await session.all(
-            "select p.id, p.doc, q.version, q.doc from state.policy q left join state.project p on p.id = any(%s)",
-            (list(missing),),
-        )
-        for project_id, project, version, policy_doc in rows:
-            policy = (version, policy_doc)
-            if project_id is not None:
-                projects[project_id] = _parsed_project(project)
-    if policy is None:
-        message = "there is no policy; run `pmis migrate`"
-        raise RuntimeError(message)
-    return before, projects, _parsed_policy(*policy), policy[0]
+        if any(identity not in before for identity in by_noun[name]):
+            raise NotFoundError(f"There is no such {NOUNS[name].label}.")
+    for _, project_id, project in common:
+        if project_id is not None:
+            projects[project_id] = _parsed_project(project)
+    policy = await _policy_at(session, common[0][0] if common else 0)
+    return Loaded(before, projects, policy, [Approval.model_validate_json(doc) for (doc,) in awaiting])
+
+
+_LOCKED: Final = (
+    "select t.doc, p.id, p.doc from state.{noun} t left join state.project p on p.id = t.project_id "
+    "where t.id = any(%s) order by t.id for update of t"
+)
+_AWAITING: Final = (
+    "select a.doc from state.approval a where a.id in "
+    "(select approval_id from state.approval_target where target_id = any(%s) and open) order by a.id for update"
+)
 
 
 def require_right(principal: Principal, policy: Policy, noun: str, project_id: UUID | None, facts: Facts | str) -> None:
@@ -220,7 +247,8 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
 
     Raises the refusal that applies; PolicyRefusedError when the policy answers REJECT.
     """
-    before, projects, policy, policy_version = await load(session, wanted)
+    loaded = await load(session, wanted)
+    before, projects, policy = loaded.before, loaded.projects, loaded.policy
     known: dict[UUID, Entity] = {identity: entity for identity, entity in before.items() if entity is not None}
     situation_known: dict[UUID, Entity] = {}
     changes: list[Change] = []
@@ -244,11 +272,11 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
             and not (creating and one.noun.stream_type == "project")
         ):
             raise NotFoundError("There is no such project.")
-        loaded = before[one.target]
-        if one.if_version is not None and loaded is not None and loaded.version != one.if_version:
+        at_first = before[one.target]
+        if one.if_version is not None and at_first is not None and at_first.version != one.if_version:
             raise StaleVersionError(
-                f"You saw version {one.if_version}; it is at version {loaded.version} now. Read it again and repeat.",
-                version=loaded.version,
+                f"You saw version {one.if_version}; it is at version {at_first.version} now. Read it again and repeat.",
+                version=at_first.version,
             )
         change = Change(
             operation=one.operation,  # pyright: ignore[reportArgumentType] - the endpoint or planner named it
@@ -256,7 +284,7 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
             target=one.target,
             project_id=project_id,
             patch=one.patch,
-            base_version=loaded.version if loaded else 0,
+            base_version=at_first.version if at_first else 0,
         )
         situation = Situation(
             principal=request.principal,
@@ -284,7 +312,7 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
             "The policy refuses this change: " + "; ".join(reason.text for reason in decision.reasons) + ".",
             reasons=[reason.to_json() for reason in decision.reasons],
         )
-    return Judged(changes, before, situation_known, caused, decision, policy, policy_version, projects)
+    return Judged(changes, before, situation_known, caused, decision, policy, projects, loaded.awaiting)
 
 
 def preview(
@@ -311,33 +339,30 @@ def preview(
     return entity
 
 
-async def propose(
-    session: WriteSession, vault: Vault, request: Request, wanted: Sequence[Wanted], *, supersedes: UUID | None = None
-) -> Outcome:
-    """Submit changes that stand or fall together; what the policy allows at once is applied, the rest waits."""
-    sealed = [
-        Wanted(
-            one.noun,
-            one.operation,
-            one.target,
-            await one.noun.seal(session, vault, one.target, one.patch),
-            one.project_id,
-            one.if_version,
-        )
+async def sealed(session: WriteSession, vault: Vault, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """The changes with their secret fields put into the vault."""
+    return [
+        replace(one, patch=await one.noun.seal(session, vault, one.target, one.patch))
         if one.noun.secret_fields
         else one
         for one in wanted
     ]
-    judged = await judge(session, request, sealed)
+
+
+async def propose(
+    session: WriteSession, vault: Vault, request: Request, wanted: Sequence[Wanted], *, supersedes: UUID | None = None
+) -> Outcome:
+    """Submit changes that stand or fall together; what the policy allows at once is applied, the rest waits."""
+    judged = await judge(session, request, await sealed(session, vault, wanted))
     if judged.decision.route is Route.AUTO:
         governance = {
-            "digest": digest(judged.changes, judged.policy_version),
-            "policy_version": judged.policy_version,
+            "digest": judged.digest,
+            "policy_version": judged.policy.version,
             "route": judged.decision.route.value,
             "rule": judged.decision.rule,
         }
         entities, events = await apply_changes(session, vault, request.origin, judged, governance, request.reason)
-        await promise_changes(session, events)
+        promise_changes(session, events)
         return Outcome("applied", judged.decision, entities)
     approval = await _record(session, request, judged, supersedes)
     return Outcome(
@@ -362,7 +387,7 @@ async def apply_changes(
         for fact in facts:
             numbered = await noun.numbered(session, fact, project)
             final.append(Fact(numbered.type, {**numbered.payload, **said}, numbered.schema_version))
-        entity, appended = await append(
+        entity, appended = append(
             session,
             noun,
             current[change.target],
@@ -378,24 +403,21 @@ async def apply_changes(
                 name for fact in facts for name in fact.payload.get("changes", {})
             )
         await noun.applied(session, vault, entity)
-    await void_drifted(session, origin, moved, spared=governance.get("approval_id"))
+    _void_drifted(session, origin, moved, judged.awaiting, spared=governance.get("approval_id"))
     return [entity for entity in current.values() if entity is not None], events
 
 
-async def void_drifted(
-    session: WriteSession, origin: Origin, moved: Mapping[UUID, set[str]], *, spared: str | None
+def _void_drifted(
+    session: WriteSession,
+    origin: Origin,
+    moved: Mapping[UUID, set[str]],
+    awaiting: Sequence[Approval],
+    *,
+    spared: str | None,
 ) -> None:
     """Make void every other open approval for a record that just moved, and name the fields that collide."""
-    if not moved:
-        return
-    rows = await session.all(
-        "select a.doc from state.approval a where a.id in "
-        "(select approval_id from state.approval_target where target_id = any(%s) and open) order by a.id for update",
-        (list(moved),),
-    )
-    for (doc,) in rows:
-        approval = Approval.model_validate_json(doc)
-        if not approval.is_open or str(approval.id) == spared:
+    for approval in awaiting:
+        if str(approval.id) == spared or moved.keys().isdisjoint(change.target for change in approval.changes):
             continue
         colliding = sorted(
             {
@@ -411,15 +433,15 @@ async def void_drifted(
         fact = Fact(
             "approval.voided", {"reason": f"the record was changed in the meantime; {words}", "colliding": colliding}
         )
-        await append(
+        append(
             session, APPROVALS, approval, [fact], origin=origin, stream_id=approval.id, project_id=approval.project_id
         )
 
 
-async def promise_changes(session: WriteSession, events: Sequence[Event]) -> None:
+def promise_changes(session: WriteSession, events: Sequence[Event]) -> None:
     """Promise that the world hears of these events."""
     first = events[0]
-    await promise(
+    promise(
         session,
         "events",
         key=f"events:{first.id}",
@@ -490,8 +512,8 @@ async def _record(session: WriteSession, request: Request, judged: Judged, super
             on_behalf_of_name=behalf.name if behalf else None,
         ).model_dump(mode="json"),
         "source": request.source,
-        "digest": digest(judged.changes, judged.policy_version),
-        "policy_version": judged.policy_version,
+        "digest": judged.digest,
+        "policy_version": judged.policy.version,
         "decision": decision.to_json(),
         "changes": [change.model_dump(mode="json") for change in judged.changes],
         "diff": [item.model_dump(mode="json") for item in diff],
@@ -504,7 +526,7 @@ async def _record(session: WriteSession, request: Request, judged: Judged, super
         "deadline_at": _after_hours(now, decision.deadline_hours),
         "supersedes": str(supersedes) if supersedes else None,
     }
-    approval, events = await append(
+    approval, events = append(
         session,
         APPROVALS,
         None,
@@ -514,7 +536,7 @@ async def _record(session: WriteSession, request: Request, judged: Judged, super
         project_id=first.project_id,
     )
     urgent = decision.route is Route.ESCALATE
-    await promise(
+    promise(
         session,
         "approval.requested",
         key=f"requested:{approval.id}",

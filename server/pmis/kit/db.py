@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
-from psycopg import AsyncConnection, errors, sql
+from psycopg import AsyncConnection, AsyncCursor, errors, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pmis.kit.errors import BusyError, ConflictError, UnavailableError
@@ -56,17 +56,20 @@ class Session:
         """Wrap a connection that the caller keeps open."""
         self.connection = connection
 
+    async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
+        return await self.connection.execute(cast("LiteralString", statement), params)
+
     async def execute(self, statement: str, params: Params = None) -> int:
         """Run a statement and say how many rows it touched."""
-        return (await self.connection.execute(cast("LiteralString", statement), params)).rowcount
+        return (await self._run(statement, params)).rowcount
 
     async def one(self, statement: str, params: Params = None) -> Row | None:
         """The first row, or None."""
-        return await (await self.connection.execute(cast("LiteralString", statement), params)).fetchone()
+        return await (await self._run(statement, params)).fetchone()
 
     async def all(self, statement: str, params: Params = None) -> list[Row]:
         """Every row."""
-        return await (await self.connection.execute(cast("LiteralString", statement), params)).fetchall()
+        return await (await self._run(statement, params)).fetchall()
 
     async def stream(self, statement: str, params: Params = None, *, batch: int = 1000) -> AsyncIterator[Row]:
         """The rows one by one, through a server-side cursor that holds `batch` of them in memory."""
@@ -82,19 +85,49 @@ class ReadSession(Session):
 
 
 class WriteSession(Session):
-    """One transaction. `now` is its time, chosen by the database and equal to every event's `occurred_at`."""
+    """One transaction. `now` is its time, chosen by the database and equal to every event's `occurred_at`.
+
+    Statements whose result nobody needs are deferred: they travel with the next one that is waited for, or with the
+    commit, in one round trip. What they raise is raised there, always before `commit()` returns.
+    """
 
     def __init__(self, connection: AsyncConnection[Row], now: datetime) -> None:
         """Wrap a connection on which a transaction was begun at `now`."""
         super().__init__(connection)
         self.now = now
+        self._deferred: list[tuple[str, Params]] = []
+
+    def defer(self, statement: str, params: Params = None) -> None:
+        """Run a statement before whatever runs next in this transaction."""
+        self._deferred.append((statement, params))
+
+    async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
+        if not self._deferred:
+            return await self.connection.execute(cast("LiteralString", statement), params)
+        deferred, self._deferred = self._deferred, []
+        async with self.connection.pipeline():
+            for earlier, values in deferred:
+                await self.connection.execute(cast("LiteralString", earlier), values)
+            return await self.connection.execute(cast("LiteralString", statement), params)
+
+    async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
+        """The rows of several statements in one round trip; each sees what was committed when it began."""
+        deferred, self._deferred = self._deferred, []
+        async with self.connection.pipeline():
+            for earlier, values in deferred:
+                await self.connection.execute(cast("LiteralString", earlier), values)
+            cursors = [
+                await self.connection.execute(cast("LiteralString", text), values) for text, values in statements
+            ]
+        return [await cursor.fetchall() for cursor in cursors]
 
     async def commit(self) -> None:
-        """Make everything durable, then open the next transaction lazily: a session is used for one commit."""
-        await self.connection.execute("commit")
+        """Make everything durable; a session is used for one commit."""
+        await self._run("commit")
 
     async def restart(self) -> None:
         """Take everything back and begin again, so that a refusal can be recorded."""
+        self._deferred.clear()
         await self.connection.execute("rollback")
         self.now = await _begin(self.connection)
 

@@ -103,9 +103,9 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes) -> C
     return Answer(status, bytes(body), json.loads(headers), project_id)
 
 
-async def settle(session: WriteSession, held: Claim, answer: Answer) -> None:
+def settle(session: WriteSession, held: Claim, answer: Answer) -> None:
     """Keep the answer under the key, in the same transaction."""
-    await session.execute(
+    session.defer(
         "update ledger.idempotency set status = %s, body = %s, headers = %s, project_id = %s "
         "where actor = %s and key = %s",
         (answer.status, answer.body, json.dumps(answer.headers), answer.project_id, held.actor, held.key),

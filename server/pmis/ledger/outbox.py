@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 PROMISE: Final = "insert into ledger.outbox (id, topic, key, payload, event_id) values (%s, %s, %s, %s, %s)"
 
 
-async def promise(session: WriteSession, topic: str, *, key: str, event_id: UUID, payload: dict[str, Any]) -> None:
+def promise(session: WriteSession, topic: str, *, key: str, event_id: UUID, payload: dict[str, Any]) -> None:
     """Promise an effect in this transaction. A key that was promised before makes the transaction fail."""
-    await session.execute(PROMISE, (uuid7(), topic, key, canonical(payload), event_id))
+    session.defer(PROMISE, (uuid7(), topic, key, canonical(payload), event_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pmis.kit.canonical import canonical
 from pmis.kit.ids import uuid7
@@ -54,7 +54,7 @@ def _insert_child(child: Child) -> str:
     return f"insert into state.{child.table} ({', '.join(child.columns)}) values ({marks})"
 
 
-async def append(
+def append(
     session: WriteSession,
     projection: Projection[E],
     entity: E | None,
@@ -67,7 +67,7 @@ async def append(
     """Append the facts to the entity's stream and bring its row to what they make of it.
 
     `entity` is the state that was read under a lock, or None for a stream that begins. Raises ConflictError when the
-    stream does not stand where the entity does. At least one fact is needed; nothing is committed.
+    stream does not stand where the entity does, at the latest at the commit. At least one fact is needed.
     """
     before = entity
     events: list[Event] = []
@@ -121,9 +121,8 @@ async def append(
     else:
         statements.append((_update(type(projection)), (*row, before.id, before.version)))
     statements.extend(_child_statements(projection, before, entity))
-    async with session.connection.pipeline():
-        for statement, params in statements:
-            await session.connection.execute(cast("LiteralString", statement), params)
+    for statement, params in statements:
+        session.defer(statement, params)
     return entity, events
 
 

@@ -42,7 +42,7 @@ class Console:
 
     async def _create(self, noun: AnyNoun, fields: dict[str, Any], project_id: UUID | None, target: UUID) -> Entity:
         fact = Fact(f"{noun.stream_type}.created", {"fields": fields, "governance": GOVERNANCE})
-        entity, _ = await append(
+        entity, _ = append(
             self.session, noun, None, [fact], origin=self._origin, stream_id=target, project_id=project_id
         )
         await noun.applied(self.session, self.vault, entity)

@@ -470,7 +470,7 @@ def _identities(items: list[Json], place: Place) -> Iterator[ItemError]:
         if key is None:
             # A party's name or registration number can stand in: 1.0 knew no ids for organisations.
             if not parties:
-                yield ItemError(place.at(number), "missing", "`id` is missing; it is what tells the item apart")
+                yield ItemError(place.at(number, "id"), "missing", "`id` is missing; it is what tells the item apart")
         elif counts[key] > 1 and key in seen:
             yield ItemError(
                 place.at(number, "id"),

@@ -249,10 +249,11 @@ def _version(content: JsonObject, top: Place, default: str) -> str:
     if value is None:
         return default
     said = text(value)
-    if said is None or not _VERSION.fullmatch(said):
-        shown = f'"{visible(said)}"' if said else _kind(value)
+    if said is None:
+        raise NotOcdsError(f'{top.at("version")}: {_kind(value)}, where a text such as "1.1" is needed.', file=top.file)
+    if not _VERSION.fullmatch(said):
         raise NotOcdsError(
-            f"{top.at('version')}: version {shown} of OCDS is not understood; 1.0 and 1.1 are.", file=top.file
+            f'{top.at("version")}: version "{visible(said)}" of OCDS is not understood; 1.0 and 1.1 are.', file=top.file
         )
     return said[:3]
 

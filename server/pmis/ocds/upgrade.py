@@ -97,9 +97,8 @@ def _rename(transaction: JsonObject) -> None:
     for old, new in (("providerOrganization", "payer"), ("receiverOrganization", "payee")):
         registration = transaction.get(old)
         if new not in transaction and isinstance(registration, dict):
+            # Its legal name is not taken for the name, which another stage of the process may have stated.
             transaction[new] = {"identifier": registration}
-            if name := line(as_object(registration).get("legalName")):
-                transaction[new]["name"] = name
             del transaction[old]
 
 

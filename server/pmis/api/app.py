@@ -6,7 +6,7 @@ import importlib.metadata
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pmis.kit.settings import Settings
 
 RESOURCES: Final[tuple[Resource, ...]] = (
-    PROJECTS,
     PACKAGES,
+    PROJECTS,
     TYPES,
     TASKS,
     PARTIES,
@@ -69,13 +69,11 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.parts = Parts.of(settings)
-    api = APIRouter()
-    for resource in RESOURCES:
-        api.include_router(Routes(resource).router())
-    for module in (approvals, audit, health, people, policies, sessions):
-        api.include_router(module.router)
-    app.include_router(api, prefix="/api/v1")
-    app.include_router(api, prefix="/api", include_in_schema=False)
+    tables = [Routes(resource).router() for resource in RESOURCES]
+    tables += [module.router for module in (approvals, audit, health, people, policies, sessions)]
+    for prefix in ("/api/v1", "/api"):
+        for table in tables:
+            table.add_to(app, prefix, described=prefix == "/api/v1")
     app.add_api_route("/health", health.readiness, methods=["GET"], include_in_schema=False)
     problems.install(app)
     _require_permissions(app)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
 
 import sqlalchemy as sa
-from fastapi import APIRouter
 from pydantic import Field, StringConstraints, create_model
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -103,7 +102,7 @@ class Proposal(Proposed):
 ApprovalPage = create_model(
     "ApprovalPage", items=(list[Approval], ...), next=(str | None, ...), __doc__="A page of approvals."
 )
-router = APIRouter(tags=["approvals"])
+router = docs.RouteTable("approvals")
 
 
 async def _shown(session: Session, call: Call, approval: Approval) -> str:

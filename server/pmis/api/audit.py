@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from pmis.kit.db import Session
 
-router = APIRouter(tags=["audit"])
+router = docs.RouteTable("audit")
 FILTERS: Final = ("type", "actor", "correlation_id", "stream_id")
 
 

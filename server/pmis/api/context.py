@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from pmis.approval.propose import Request as ProposalRequest
 from pmis.identity.principals import Principals
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pmis.ledger.event import Source
     from pmis.policy.access import Principal
 
+_TAG: Final = re.compile('"[0-9]{1,9}"')
 DEVELOPMENT_SECRET = "development only: " + "pmis" * 8
 
 
@@ -112,12 +114,11 @@ def require_known_parameters(request: Request, known: frozenset[str]) -> None:
 def if_match(request: Request) -> int | None:
     """The version in an `If-Match` header; raises MalformedRequestError for anything but one entity tag of ours."""
     header = request.headers.get("if-match")
-    if header is None or header.strip() == "*":
+    if header is None or header == "*":
         return None
-    text = header.strip().removeprefix("W/").strip('"')
-    if not text.isascii() or not text.isdigit() or len(text) > 9:  # noqa: PLR2004 - versions are 32-bit
+    if not _TAG.fullmatch(header):
         raise MalformedRequestError('If-Match must be the ETag of the record as it was read, such as "3".')
-    return int(text)
+    return int(header[1:-1])
 
 
 def etag(version: int) -> str:

@@ -15,7 +15,7 @@ from pmis.kit.errors import MalformedRequestError
 from pmis.kit.paging import MAX_LIMIT
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter, FastAPI
+    from fastapi import FastAPI
     from starlette.requests import Request
 
     from pmis.approval.resource import Resource
@@ -192,7 +192,25 @@ class UnsupportedMediaError(MalformedRequestError):
     title = "Only JSON is read here"
 
 
-def route(router: APIRouter, method: str, path: str, endpoint: Any, spec: Spec) -> None:  # noqa: ANN401 - any endpoint
+class RouteTable:
+    """The routes of one part of the API, in order; they are added flat, as each nested router costs every request."""
+
+    def __init__(self, tag: str) -> None:
+        """An empty table, whose routes are described under the tag."""
+        self._tag = tag
+        self._routes: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def add(self, path: str, endpoint: Any, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own options
+        """Put a route at the end."""
+        self._routes.append((path, endpoint, options))
+
+    def add_to(self, app: FastAPI, prefix: str, *, described: bool) -> None:
+        """Serve the routes under a prefix; only one prefix is described."""
+        for path, endpoint, options in self._routes:
+            app.add_api_route(prefix + path, endpoint, include_in_schema=described, tags=[self._tag], **options)
+
+
+def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec) -> None:  # noqa: ANN401 - any endpoint
     """Add a route with its description and its permission."""
     extra: dict[str, Any] = {}
     parameters = list(spec.parameters)
@@ -223,7 +241,7 @@ def route(router: APIRouter, method: str, path: str, endpoint: Any, spec: Spec) 
         elif model is not None:
             entry["model"] = model
         responses[status] = entry
-    router.add_api_route(
+    router.add(
         path,
         endpoint,
         methods=[method],

@@ -11,7 +11,7 @@ from pmis.api.context import etag
 from pmis.api.problems import MEDIA_TYPE, body_of
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import PmisError
-from pmis.ledger.idempotency import KEPT_REFUSALS, Answer, claim, fingerprint, require_key, settle
+from pmis.ledger.idempotency import KEPT_REFUSALS, Answer, claim, claiming, fingerprint, require_key, settle
 from pmis.policy.access import Action, authorize
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ async def write(call: Call, handler: Callable[[WriteSession], Awaitable[Answer]]
     body = await request.body()
     precondition = request.headers.get("if-match", "")
     print_ = fingerprint(request.method, request.url.path, request.scope["query_string"], precondition, body)
-    async with call.parts.database.write() as session:
-        held = await claim(session, call.principal.ref, key, print_)
+    async with call.parts.database.write(claiming(call.principal.ref, key, print_)) as session:
+        held = await claim(session, call.principal.ref, key, print_, begun=True)
         if isinstance(held, Answer):
             return _replayed(call, held)
         try:

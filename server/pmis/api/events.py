@@ -6,8 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from pmis.api.secrets import reveal
-from pmis.kit.errors import InvalidInputError
-from pmis.kit.paging import decode_cursor, encode_cursor
+from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +40,7 @@ _NAMES: Final = (
     "previous_hash",
     "content_hash",
 )
+_MAX_POSITION: Final = 2**63 - 1
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -57,11 +57,8 @@ async def events_page(
     values = list(params)
     if cursor:
         position = decode_cursor(cursor, "-position", 1)[0]
-        if not isinstance(position, int):
-            raise InvalidInputError(
-                "The cursor is not one of this list. Start again without it.",
-                errors=[{"pointer": "/query/cursor", "message": "not a cursor of this list", "type": "value_error"}],
-            )
+        if type(position) is not int or not 0 <= position <= _MAX_POSITION:
+            raise foreign_cursor()
         where += " and position < %s"
         values.append(position)
     rows = await session.all(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -16,7 +15,7 @@ from pmis.kit.errors import PmisError
 from pmis.ops.migrate import head_revision
 from pmis.ops.valkey import BrokerError, ping
 
-router = APIRouter(tags=["health"])
+router = docs.RouteTable("health")
 
 
 class Alive(BaseModel):

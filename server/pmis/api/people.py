@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fastapi import APIRouter
 from pydantic import create_model
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -20,7 +19,7 @@ from pmis.identity.noun import PEOPLE
 from pmis.kit.errors import NotFoundError
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import Page
-from pmis.kit.paging import decode_cursor, encode_cursor
+from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
 from pmis.policy.access import Action, allowed
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import Session, WriteSession
     from pmis.ledger.idempotency import Answer
 
-router = APIRouter(tags=["people"])
+router = docs.RouteTable("people")
 PersonPage = create_model("PersonPage", items=(list[Person], ...), next=(str | None, ...), __doc__="A page of people.")
 
 _SHARED: Final = (
@@ -64,8 +63,9 @@ async def list_people(request: Request) -> Response:
     cursor = request.query_params.get("cursor")
     params = {**_sees(call), "limit": limit + 1, "after": None}
     if cursor:
-        after = uuid_or_none(str(decode_cursor(cursor, "id", 1)[0]))
-        params["after"] = after
+        params["after"] = uuid_or_none(str(decode_cursor(cursor, "id", 1)[0]))
+        if params["after"] is None:
+            raise foreign_cursor()
     async with call.parts.database.read() as session:
         rows = await session.all(
             f"select p.id, p.doc from state.person p where {_SHARED} "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import WriteSession
     from pmis.ledger.idempotency import Answer
 
-router = APIRouter(tags=["policy"])
+router = docs.RouteTable("policy")
 Word = Annotated[Line, StringConstraints(max_length=60)]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LIST_PARAMETERS: Final = frozenset({"sort", "cursor", "limit", "project", "deleted"})
 DEFAULT_LIMIT: Final = 50
+_LIMIT: Final = re.compile("[0-9]{1,3}")
 
 
 async def readable_projects(session: Session, principal: Principal, action: Action = Action.READ) -> list[UUID]:
@@ -50,7 +51,7 @@ async def readable_projects(session: Session, principal: Principal, action: Acti
 async def project_named(session: Session, principal: Principal, name: str) -> UUID:
     """The visible project with this id or prefix; raises NotFoundError."""
     identity = uuid_or_none(name)
-    if identity is None:
+    if identity is None and is_code(name):
         row = await session.one("select id from state.project where prefix = %s", (name,))
         identity = row[0] if row else None
     if identity is None or not allowed(principal, Action.READ, identity):
@@ -61,12 +62,28 @@ async def project_named(session: Session, principal: Principal, name: str) -> UU
 def limit_of(request: Request) -> int:
     """The page size asked for; raises InvalidInputError."""
     text = request.query_params.get("limit", str(DEFAULT_LIMIT))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_LIMIT:
+    if not _LIMIT.fullmatch(text) or not 1 <= int(text) <= MAX_LIMIT:
         raise InvalidInputError(
             f"limit: a whole number from 1 to {MAX_LIMIT}.",
             errors=[{"pointer": "/query/limit", "message": f"1 to {MAX_LIMIT}", "type": "range"}],
         )
     return int(text)
+
+
+def is_code(text: str) -> bool:
+    """Whether the text could be a code or a prefix at all; PostgreSQL cannot even be asked about some others."""
+    return text.isascii() and text.isprintable()
+
+
+def flag(request: Request, name: str) -> bool:
+    """Whether a query parameter says true; raises InvalidInputError for anything but true and false."""
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise InvalidInputError(
+            f"{name}: true or false.",
+            errors=[{"pointer": f"/query/{name}", "message": "true or false", "type": "bool"}],
+        )
+    return text == "true"
 
 
 def moment(text: str, parameter: str) -> datetime:
@@ -106,7 +123,7 @@ class Routes:
         identity = uuid_or_none(reference)
         column = "id" if identity is not None else self.resource.code_column
         row = None
-        if column is not None:
+        if column is not None and (identity is not None or is_code(reference)):
             row = await session.one(
                 f"select id, project_id, doc from state.{self.table} where {column} = %s", (identity or reference,)
             )
@@ -137,7 +154,7 @@ class Routes:
                 sort=given.get("sort"),
                 cursor=given.get("cursor"),
                 limit=limit,
-                deleted=given.get("deleted") == "true",
+                deleted=flag(request, "deleted"),
             )
             if self.noun.secret_fields:
                 found = type(found)(await self._revealed(session, call, found.docs), found.next)
@@ -250,14 +267,9 @@ class Routes:
 
     async def _said(self, request: Request, operation: str) -> tuple[Proposed, bool]:
         require_known_parameters(request, frozenset({"dry_run"}))
-        dry = request.query_params.get("dry_run", "false")
-        if dry not in ("true", "false"):
-            raise InvalidInputError(
-                "dry_run: true or false.",
-                errors=[{"pointer": "/query/dry_run", "message": "true or false", "type": "bool"}],
-            )
+        preview = flag(request, "dry_run")
         docs.require_json(request)
-        return self.noun.parse(operation, await request.body()), dry == "true"
+        return self.noun.parse(operation, await request.body()), preview
 
     async def _propose(
         self, session: WriteSession, call: Call, said: Proposed, wanted: Wanted, *, preview: bool, created: bool = False
@@ -268,9 +280,9 @@ class Routes:
         outcome = await propose(session, call.parts.vault, request, [wanted])
         return await answer_of(session, call, outcome, path=self.resource.path, created=created)
 
-    def router(self) -> APIRouter:
+    def router(self) -> docs.RouteTable:
         """The routes, documented."""
-        router = APIRouter(tags=[self.resource.path])
+        router = docs.RouteTable(self.resource.path)
         base, one = f"/{self.resource.path}", f"/{self.resource.path}/{{reference}}"
         docs.route(router, "GET", base, self.list, docs.of_list(self.resource))
         docs.route(router, "GET", one, self.get, docs.of_get(self.resource))
@@ -332,6 +344,7 @@ async def preview_answer(session: WriteSession, vault: Vault, request: ProposalR
             Round(steps=decision.steps, order=decision.order, at=session.now, proposers=frozenset())
         ),
     }
-    first = judged.changes[0].project_id
+    project = judged.changes[0].project_id
+    shown = await reveal(session, vault, request.principal, [canonical(body)], project=project)
     await session.restart()
-    return Answer(200, canonical(body).encode(), {}, first)
+    return Answer(200, shown[0].encode(), {}, project)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from pmis.kit.text import SEALED
 from pmis.ledger.vault import PREFIX
 from pmis.policy.access import Role
 
@@ -20,13 +21,15 @@ PROTECTED: Final = "protected"
 ERASED: Final = "erased"
 _SEEN_BY: Final = {
     "bank_details": frozenset({Role.ADMIN, Role.EXECUTIVE, Role.AUDITOR}),
+    "contacts": frozenset(Role),
     "credential": frozenset[Role](),
 }
-"""Fields that not every member of the project sees."""
+"""The fields that hold references, and who sees what lies behind them. A reference anywhere else stays closed: whoever
+got hold of one must not be able to have it opened by writing it into a field of their own."""
 
 
 def _is_ref(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return isinstance(value, str) and value.startswith(PREFIX)
+    return isinstance(value, str) and SEALED.fullmatch(value) is not None
 
 
 def _refs(value: Any) -> Iterable[str]:  # noqa: ANN401 - any JSON value
@@ -48,18 +51,21 @@ def _opened(value: Any, values: dict[str, Any], visible: frozenset[Role], name: 
         return {key: _opened(item, values, visible, names.get(key, key)) for key, item in record.items()}
     if isinstance(value, list):
         return [_opened(item, values, visible, name) for item in cast("list[Any]", value)]
-    if not _is_ref(value):
+    if name not in _SEEN_BY or not _is_ref(value):
         return value
-    if name in _SEEN_BY and visible.isdisjoint(_SEEN_BY[name]):
+    if visible.isdisjoint(_SEEN_BY[name]):
         return PROTECTED
     opened = values.get(value)
     return ERASED if opened is None else opened
 
 
-async def reveal(session: Session, vault: Vault, principal: Principal, docs: list[str]) -> list[str]:
+async def reveal(
+    session: Session, vault: Vault, principal: Principal, docs: list[str], *, project: UUID | None = None
+) -> list[str]:
     """The documents with their references opened as far as the principal may see them.
 
-    Documents without references come back as they are, unparsed.
+    Documents without references come back as they are, unparsed. `project` is where they lie, for those that do not
+    say so themselves.
     """
     if not any(PREFIX in doc for doc in docs):
         return docs
@@ -67,8 +73,8 @@ async def reveal(session: Session, vault: Vault, principal: Principal, docs: lis
     values = await vault.open(session, sorted({ref for value in parsed.values() for ref in _refs(value)}))
     result = list(docs)
     for i, value in parsed.items():
-        project: UUID | None = _project(value)
-        visible = principal.roles_in(project) | (principal.roles_in(None) & {Role.AUDITOR})
+        where = _project(value) or project
+        visible = principal.roles_in(where) | (principal.roles_in(None) & {Role.AUDITOR})
         result[i] = json.dumps(_opened(value, values, visible, ""), ensure_ascii=False, separators=(",", ":"))
     return result
 

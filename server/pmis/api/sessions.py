@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -20,7 +19,7 @@ from pmis.kit.errors import UnauthenticatedError
 from pmis.kit.text import Line  # noqa: TC001
 from pmis.policy.access import Role
 
-router = APIRouter(tags=["sign-in"])
+router = docs.RouteTable("sign-in")
 
 
 class Login(Input):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -102,9 +103,13 @@ class Situation:
 
 
 def parse_input(model: type[I], raw: bytes | str) -> I:
-    """The model in a JSON text; raises MalformedRequestError for what is not JSON, else InvalidInputError."""
+    """The model in a JSON text; raises MalformedRequestError for what is not JSON, else InvalidInputError.
+
+    Bytes come from outside: what readers of JSON disagree about (a name twice in an object, a number beyond a double)
+    is refused, so that nobody sees one thing approved and another applied.
+    """
     try:
-        return model.model_validate_json(raw or b"{}")
+        parsed = model.model_validate_json(raw or b"{}")
     except ValidationError as error:
         found = problems(error)
         if found[0]["type"] == "json_invalid":
@@ -113,6 +118,32 @@ def parse_input(model: type[I], raw: bytes | str) -> I:
         raise InvalidInputError(
             f"{where}: {found[0]['message']}" if where else found[0]["message"], errors=found
         ) from None
+    if raw and isinstance(raw, bytes):
+        _unambiguous.decode(raw.decode())
+    return parsed
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MalformedRequestError(f"The body has {twice[:40]!r} twice in one object; send each name once.")
+    return record
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise MalformedRequestError(f"The body has the number {text[:40]}, which is too large to be kept.")
+    return value
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise MalformedRequestError(f"The body has {text}, which is not JSON.")
+
+
+_unambiguous: Final = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_no_constant)
 
 
 def problems(error: ValidationError) -> list[dict[str, str]]:

@@ -183,11 +183,14 @@ async def load(session: WriteSession, wanted: Sequence[Wanted]) -> Loaded:
     named = list({one.project_id for one in wanted if one.project_id} - created)
     statements: list[tuple[str, tuple[Any, ...]]] = [(_LOCKED.format(noun=name), (by_noun[name],)) for name in order]
     # A statement of its own, after the locks: approvals that came while waiting for them must be seen.
-    statements.append((_AWAITING, ([identity for name in order for identity in by_noun[name]],)))
+    existing = [identity for name in order for identity in by_noun[name]]
+    if existing:
+        statements.append((_AWAITING, (existing,)))
     statements.append(
         ("select q.version, p.id, p.doc from state.policy q left join state.project p on p.id = any(%s)", (named,))
     )
-    *found, awaiting, common = await session.batch(*statements)
+    *found, common = await session.batch(*statements)
+    awaiting = found.pop() if existing else []
     projects: dict[UUID, Mapping[str, Any]] = {}
     for name, rows in zip(order, found, strict=True):
         for doc, project_id, project in rows:

@@ -91,11 +91,26 @@ class WriteSession(Session):
     commit, in one round trip. What they raise is raised there, always before `commit()` returns.
     """
 
-    def __init__(self, connection: AsyncConnection[Row], now: datetime) -> None:
-        """Wrap a connection on which a transaction was begun at `now`."""
+    now: datetime
+    first: list[Row]
+    """The rows of the statement that the transaction was begun with."""
+
+    def __init__(self, connection: AsyncConnection[Row]) -> None:
+        """Wrap a connection; `begin()` opens the transaction."""
         super().__init__(connection)
-        self.now = now
         self._deferred: list[tuple[str, Params]] = []
+
+    async def begin(self, first: tuple[str, Params] | None = None) -> None:
+        """Open the transaction, and run its first statement in the same round trip."""
+        statements: list[tuple[str, Params]] = [("begin", None), ("select transaction_timestamp()", None)]
+        async with self.connection.pipeline():
+            cursors = [
+                await self.connection.execute(cast("LiteralString", text), values)
+                for text, values in [*statements, *([first] if first else [])]
+            ]
+        row = await cursors[1].fetchone()
+        self.now = cast("datetime", cast("Row", row)[0]).astimezone(UTC)
+        self.first = await cursors[2].fetchall() if first else []
 
     def defer(self, statement: str, params: Params = None) -> None:
         """Run a statement before whatever runs next in this transaction."""
@@ -129,15 +144,7 @@ class WriteSession(Session):
         """Take everything back and begin again, so that a refusal can be recorded."""
         self._deferred.clear()
         await self.connection.execute("rollback")
-        self.now = await _begin(self.connection)
-
-
-async def _begin(connection: AsyncConnection[Row]) -> datetime:
-    async with connection.pipeline():
-        await connection.execute("begin")
-        cursor = await connection.execute("select transaction_timestamp()")
-    row = await cursor.fetchone()
-    return cast("datetime", cast("Row", row)[0]).astimezone(UTC)
+        await self.begin()
 
 
 class Database:
@@ -198,12 +205,14 @@ class Database:
             raise translate(error) from error
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[WriteSession]:
-        """One transaction; what was not committed when the block ends is taken back."""
+    async def write(self, first: tuple[str, Params] | None = None) -> AsyncGenerator[WriteSession]:
+        """One transaction, begun with a first statement; what was not committed when the block ends is taken back."""
         try:
             async with self.pool.connection() as connection:
                 try:
-                    yield WriteSession(connection, await _begin(connection))
+                    session = WriteSession(connection)
+                    await session.begin(first)
+                    yield session
                 finally:
                     if (
                         connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE

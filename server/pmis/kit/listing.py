@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import date
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pmis.kit.errors import InvalidInputError
-from pmis.kit.paging import decode_cursor, encode_cursor
+from pmis.kit.money import require_amount
+from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import Session
 
 METADATA: Final = sa.MetaData(schema="state")
+_MAX_INTEGER: Final = 2**31 - 1
 _DIALECT: Final = postgresql.psycopg.dialect()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
 
 
@@ -126,15 +129,22 @@ def _statement(
     return str(spread_query.compile(dialect=_DIALECT))
 
 
-def _typed(value: Any, column: sa.Column[Any], *, parameter: str) -> Any:  # noqa: ANN401 - whatever the column holds
+def _typed(value: Any, column: sa.Column[Any]) -> Any:  # noqa: ANN401 - whatever the column holds
+    """The value of a key column that a cursor holds as text; raises InvalidInputError for what cannot be one."""
     kind = column.type.python_type
     try:
-        return kind.fromisoformat(value) if issubclass(kind, date) else kind(value)
-    except (ValueError, TypeError, ArithmeticError, AttributeError):
-        raise InvalidInputError(
-            "The cursor is not one of this list in this order. Start again without it.",
-            errors=[{"pointer": f"/query/{parameter}", "message": "not a cursor of this list", "type": "value_error"}],
-        ) from None
+        if not isinstance(value, str):
+            raise foreign_cursor()
+        if issubclass(kind, date):
+            return kind.fromisoformat(value)
+        if kind is Decimal:
+            return require_amount(value)
+        typed = kind(value)
+    except ValueError:
+        raise foreign_cursor() from None
+    if kind is int and not 0 <= typed <= _MAX_INTEGER:
+        raise foreign_cursor()
+    return typed
 
 
 async def page(
@@ -175,7 +185,7 @@ async def page(
     if cursor:
         columns = [listing.table.c[listing.orders[name]], listing.table.c.id][-keys:]
         for i, (value, column) in enumerate(zip(decode_cursor(cursor, order, keys), columns, strict=True)):
-            params[f"after{i}"] = _typed(value, column, parameter="cursor")
+            params[f"after{i}"] = _typed(value, column)
     spread = len(projects) != 1
     if spread:
         params["projects"] = list(projects)

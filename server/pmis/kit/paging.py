@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import Any, Final
 
 from pmis.kit.errors import InvalidInputError
 
 MAX_LIMIT: Final = 200
+_MAX_CURSOR: Final = 400
 
 
 def encode_cursor(order: str, values: list[Any]) -> str:
@@ -17,16 +17,22 @@ def encode_cursor(order: str, values: list[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps([order, *values], separators=(",", ":")).encode()).decode().rstrip("=")
 
 
+def foreign_cursor() -> InvalidInputError:
+    """The refusal of a cursor that this list did not give out."""
+    return InvalidInputError(
+        "The cursor is not one of this list in this order. Start again without it.",
+        errors=[{"pointer": "/query/cursor", "message": "not a cursor of this list", "type": "value_error"}],
+    )
+
+
 def decode_cursor(cursor: str, order: str, length: int) -> list[Any]:
     """The key in a cursor; raises InvalidInputError for a foreign or damaged one."""
-    problem = InvalidInputError(
-        "The cursor is not one of this list in this order. Start again without it.",
-        errors=[{"pointer": "/query/cursor", "message": "not a cursor of this list"}],
-    )
+    if len(cursor) > _MAX_CURSOR:
+        raise foreign_cursor()
     try:
         decoded = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise problem from None
+    except ValueError:
+        raise foreign_cursor() from None
     if not isinstance(decoded, list) or len(decoded) != length + 1 or decoded[0] != order:  # pyright: ignore[reportUnknownArgumentType]
-        raise problem
+        raise foreign_cursor()
     return decoded[1:]  # pyright: ignore[reportUnknownVariableType]

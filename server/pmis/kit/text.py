@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, StringConstraints
 
+SEALED: Final = re.compile("sealed:[0-9a-f]{64}")
+"""What a reference into the vault looks like; no text from outside may look like one."""
 _ALLOWED_CONTROLS = frozenset("\n\t\r")
 
 
@@ -15,6 +18,9 @@ def _no_controls(value: str, allowed: frozenset[str]) -> str:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in allowed:
             message = f"must not contain the control character U+{ord(character):04X}"
             raise ValueError(message)
+    if SEALED.fullmatch(value.strip()):
+        message = "must not be a reference to sealed data"
+        raise ValueError(message)
     return value
 
 

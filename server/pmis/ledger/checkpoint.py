@@ -44,7 +44,7 @@ class CheckpointSigner:
         """`origin` names the log and its key; raises NoteError when it is no such name."""
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.origin = origin
-        self.key = VerifierKey.parse(str(VerifierKey(origin, self._key.public_key().public_bytes_raw())))
+        self.key = VerifierKey(origin, self._key.public_key().public_bytes_raw())
 
     def sign(self, size: int, root: bytes) -> str:
         """The signed note that the log of this size has this root. The same arguments give the same note."""

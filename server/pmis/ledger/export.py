@@ -76,23 +76,23 @@ class Exported:
 
 
 _SEALED: Final[LiteralString] = (
-    "select n.idx, "  # noqa: S608 - the columns are a constant
+    "select n.idx, "
     + EVENT_SELECT
     + " from ledger.tree_node n join ledger.event e on e.position = n.position where n.level = 0 order by n.idx"
 )
 # Not only above the settled floor: an event that was put below it by force must show as one that nobody sealed.
 _NOT_SEALED: Final[LiteralString] = "not exists (select from ledger.tree_node n where n.position = e.position)"
 _UNSEALED: Final[LiteralString] = (
-    "select " + EVENT_SELECT + " from ledger.event e where " + _NOT_SEALED + " order by e.position"  # noqa: S608 - as above
+    "select " + EVENT_SELECT + " from ledger.event e where " + _NOT_SEALED + " order by e.position"
 )
-_COUNT_UNSEALED: Final[LiteralString] = "select count(*) from ledger.event e where " + _NOT_SEALED  # noqa: S608 - as above
+_COUNT_UNSEALED: Final[LiteralString] = "select count(*) from ledger.event e where " + _NOT_SEALED
 _OF_PROJECT: Final[LiteralString] = (
-    "select n.idx, "  # noqa: S608 - as above
+    "select n.idx, "
     + EVENT_SELECT
     + " from ledger.event e join ledger.tree_node n on n.position = e.position where e.project_id = %s order by n.idx"
 )
 _OF_PROJECT_UNSEALED: Final[LiteralString] = (
-    "select "  # noqa: S608 - as above
+    "select "
     + EVENT_SELECT
     + " from ledger.event e where e.project_id = %s and "
     + _NOT_SEALED

@@ -74,17 +74,22 @@ def fingerprint(method: str, path: str, query: bytes, precondition: str, body: b
     return digest.digest()
 
 
-async def claim(session: WriteSession, actor: str, key: str, print_: bytes) -> Claim | Answer:
-    """Take the key for this transaction, or find the answer that was given under it.
-
-    Waits while another transaction holds the key; raises BusyError when that takes too long and KeyReusedError when the
-    key was used for another request.
-    """
-    taken = await session.one(
+def claiming(actor: str, key: str, print_: bytes) -> tuple[str, tuple[str, str, bytes]]:
+    """The statement that takes the key for a transaction; it waits while another one holds the key."""
+    return (
         "insert into ledger.idempotency (actor, key, fingerprint) values (%s, %s, %s) "
         "on conflict do nothing returning 1",
         (actor, key, print_),
     )
+
+
+async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, begun: bool = False) -> Claim | Answer:
+    """Take the key for this transaction, or find the answer that was given under it.
+
+    `begun` says that the transaction began with `claiming()`. Raises BusyError when another transaction holds the key
+    for too long, and KeyReusedError when the key was used for another request.
+    """
+    taken = session.first if begun else await session.all(*claiming(actor, key, print_))
     if taken:
         return Claim(actor, key)
     row = await session.one(

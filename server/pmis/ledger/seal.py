@@ -123,7 +123,7 @@ class _Tree:
 
 
 _NEW_EVENTS: Final[LiteralString] = (
-    "select "  # noqa: S608 - the columns are a constant
+    "select "
     + EVENT_SELECT
     + """,
         case when e.stream_version = 1 then e.previous_hash = decode(repeat('00', 32), 'hex')
@@ -134,14 +134,14 @@ _NEW_EVENTS: Final[LiteralString] = (
     order by e.position limit %s"""
 )
 _SEALED_EVENTS: Final[LiteralString] = (
-    "select n.idx, n.hash, n.position, "  # noqa: S608 - the columns are a constant
+    "select n.idx, n.hash, n.position, "
     + EVENT_SELECT
     + """
     from ledger.tree_node n left join ledger.event e on e.position = n.position
     where n.level = 0 and n.idx >= %s and n.idx < %s order by n.idx"""
 )
 _SMUGGLED: Final[LiteralString] = (
-    "select "  # noqa: S608 - the columns are a constant
+    "select "
     + EVENT_SELECT
     + """
     from ledger.event e where e.position > %s and e.position <= %s

@@ -315,6 +315,10 @@ class VerifierKey:
     name: str
     public_key: bytes
 
+    def __post_init__(self) -> None:
+        """Raise NoteError for a name that no signature line could carry."""
+        _require_name(self.name, "key's name")
+
     @property
     def key_id(self) -> bytes:
         """The four bytes that name the key in a signature line (C2SP signed-note)."""
@@ -331,7 +335,6 @@ class VerifierKey:
         key_id, second_plus, encoded = rest.partition("+")
         if not plus or not second_plus:
             raise NoteError("a verifier key has the form name+id+key")
-        _require_name(name, "key's name")
         if not _KEY_ID.fullmatch(key_id):
             raise NoteError("the key's id must be eight hexadecimal digits")
         data = _base64(encoded, "key")
@@ -389,9 +392,10 @@ class Checkpoint:
         if len(lines) > _MAX_SIGNATURES:
             raise NoteError(f"it has more than {_MAX_SIGNATURES} signatures")
         signatures = tuple(_signature(line) for line in lines)
-        origin, size, root, *extensions = [*body.split("\n"), "", ""] if body.count("\n") < 2 else body.split("\n")  # noqa: PLR2004 - origin, size and root are three lines
-        if not origin or not all(extensions):
+        parts = body.split("\n")
+        if len(parts) < 3 or not all(parts):  # noqa: PLR2004 - origin, size and root
             raise NoteError("a checkpoint has an origin, a size and a root on three lines, and no empty line")
+        origin, size, root, *_extensions = parts
         if not _SIZE.fullmatch(size):
             raise NoteError("the tree size is not a plain decimal number")
         digest = _base64(root, "root hash")
@@ -803,7 +807,7 @@ class LogVerifier:
         self._to_meet: deque[Witness] = deque()
         self._tree = CompactRange()
         self._streams: dict[str, tuple[int, str, str]] = {}
-        self._gaps: dict[tuple[str, int], Finding] = {}
+        self._gaps: dict[tuple[str, int], tuple[Finding, int]] = {}
         self._signed: Iterator[SignedLeaf] | None = None
         self._divergence: _Divergence | None = None
         self._header: Record | None = None
@@ -847,19 +851,21 @@ class LogVerifier:
             )
         shape = {"origin": str, "exported_at": str, "sealed": int, "unsealed": int, "checkpoints": int, "keys": list}
         project = record.get("project")
-        if any(type(record.get(key)) is not kind for key, kind in shape.items()) or type(project) not in (
-            str,
-            type(None),
+        if (
+            record.keys() != {"record", "format", "project", *shape}
+            or any(type(record[key]) is not kind for key, kind in shape.items())
+            or type(project) not in (str, type(None))
         ):
-            raise UnusableError("The file's header is not complete.")
+            raise UnusableError("The file's header does not have the shape of a header.")
         self._header = record
         report = self.report
         report.origin, report.exported_at, report.project = record["origin"], record["exported_at"], project
+        try:
+            keys = [VerifierKey.parse(str(text)) for text in record["keys"]]
+        except NoteError as error:
+            raise UnusableError(f"The file's header names a key that is none: {error}.") from None
         if not self._keys:
-            try:
-                self._keys = [VerifierKey.parse(str(text)) for text in record["keys"]]
-            except NoteError as error:
-                raise UnusableError(f"The file's header names a key that is none: {error}.") from None
+            self._keys = keys
             report.warnings.append(
                 "No key was given, so the one that the file itself names was used. Pin it with --key: whoever made "
                 "the file could have signed it with a key of their own."
@@ -917,6 +923,8 @@ class LogVerifier:
                 f"{event.name} has a payload that is not canonical JSON, so that two readers could understand it "
                 "differently.",
             )
+        if event.leaf is not None and self.report.project is None:
+            self.compare_leaf(event, self._tree.size)
         self.check_stream(event)
         if event.leaf is None:
             self.report.unsealed += 1
@@ -937,7 +945,6 @@ class LogVerifier:
         tree = self._tree
         if self._interval is None:
             self._interval = event
-        self.compare_leaf(event, tree.size)
         # Where the list of signed leaves already tells what happened here, the leaf numbers add nothing.
         if leaf != self._next_leaf and self._divergence is None:
             self.misplaced(event, leaf, self._next_leaf)
@@ -946,8 +953,7 @@ class LogVerifier:
         while self._to_meet and self._to_meet[0].checkpoint.size <= tree.size:
             witness = self._to_meet.popleft()
             if witness.checkpoint.size == tree.size:
-                self.report.compared += 1
-                self.check_witness(witness, tree.root())
+                self._meet(witness, tree.root())
 
     # -- the checks, one by one
 
@@ -981,12 +987,13 @@ class LogVerifier:
                 versions=(last + 1,),
             )
             # A version that was only moved shows up later, and then this was no loss.
-            self._gaps[stream, last + 1] = finding
+            self._gaps[stream, last + 1] = (finding, version)
         else:
-            gap = self._gaps.pop((stream, version), None)
             message = f"{event.name} comes after version {last}: it was moved or added."
+            gap = self._gaps.pop((stream, version), None)
             if gap is not None:
-                gap.kind, gap.message = "reordered", message
+                finding, early = gap
+                finding.kind, finding.message, finding.versions = "reordered", message, (version, early)
             else:
                 self._found_in(event, "reordered", message)
             return
@@ -1016,25 +1023,13 @@ class LogVerifier:
         finding = self._found_in(event, "altered", "")
         self._divergence = _Divergence(finding, index, deque([signed]), [event])
 
-    def check_witness(self, witness: Witness, root: bytes) -> None:
-        """The log up to here is the one of a checkpoint that was kept outside."""
-        if root != witness.checkpoint.root:
-            self._mismatch(
-                f"The checkpoint {witness.source} signed another log of {witness.checkpoint.size:,} events.", "history"
-            )
-        else:
-            self._good(witness.checkpoint.size)
-
-    def check_root(self, checkpoint: Checkpoint) -> None:
+    def is_root_of_file(self, checkpoint: Checkpoint) -> bool:
         """The log up to here is the one of a checkpoint in the file."""
-        if self._tree.root() != checkpoint.root:
-            self._mismatch(
-                f"The events up to leaf {checkpoint.size - 1} do not give the root of the checkpoint in line "
-                f"{self._line}.",
-                "history",
-            )
-        else:
-            self._good(checkpoint.size)
+        return self._tree.root() == checkpoint.root
+
+    def is_root_of_witness(self, witness: Witness, root: bytes) -> bool:
+        """The log of this root is the one of a checkpoint that was kept outside."""
+        return root == witness.checkpoint.root
 
     def signature_fault(self, checkpoint: Checkpoint) -> str | None:
         """Why a checkpoint is not to be believed, or None."""
@@ -1056,34 +1051,34 @@ class LogVerifier:
     def check_end(self) -> None:
         """Nothing that was sealed is cut off, and what the file calls sealed is covered by a checkpoint."""
         report = self.report
-        if report.project is None and self._covered < report.sealed:
-            self._found(
-                "checkpoint",
-                f"The file calls {report.sealed:,} events sealed, but its checkpoints cover only {self._covered:,}.",
-                leaf=self._covered,
-            )
-        if not self._to_meet:
-            return
-        newest = self._to_meet[-1]
         if report.project is not None:
-            if not report.compared:
+            if self._to_meet and not report.compared:
+                newest = self._to_meet[-1]
                 self._found(
                     "checkpoint",
                     f"The checkpoint {newest.source} is of {newest.checkpoint.size:,} events; this partial export "
                     "brings no proof for that size. Give a checkpoint of a size that it brings, or export again.",
                 )
             return
-        first = next(self._signed, None) if self._signed is not None and self._divergence is None else None
-        named = f" The first that is missing is version {first.version} of {_shown(first.stream_id)}." if first else ""
-        self._found(
-            "truncated",
-            f"The log ends after leaf {report.sealed - 1}, but the checkpoint {newest.source} signed "
-            f"{newest.checkpoint.size:,} events: the tail was cut off, or an old copy was put in its place (or the "
-            f"file was exported before that checkpoint was signed).{named}",
-            leaf=report.sealed,
-            stream_id=first.stream_id if first else None,
-            versions=(first.version,) if first else (),
-        )
+        if self._to_meet:
+            newest = self._to_meet[-1]
+            first = next(self._signed, None) if self._signed is not None and self._divergence is None else None
+            named = f" The first one missing is version {first.version} of {_shown(first.stream_id)}." if first else ""
+            self._found(
+                "truncated",
+                f"The log ends with {report.sealed:,} sealed events, but the checkpoint {newest.source} signed "
+                f"{newest.checkpoint.size:,}: the tail was cut off, or an old copy was put in its place (or the file "
+                f"was exported before that checkpoint was signed).{named}",
+                leaf=report.sealed,
+                stream_id=first.stream_id if first else None,
+                versions=(first.version,) if first else (),
+            )
+        if self._covered < report.sealed:
+            self._found(
+                "checkpoint",
+                f"The file calls {report.sealed:,} events sealed, but its checkpoints cover only {self._covered:,}.",
+                leaf=self._covered,
+            )
 
     # -- checkpoints and the end
 
@@ -1105,14 +1100,28 @@ class LogVerifier:
         if self.report.project is not None:
             self._partial_checkpoint(record, checkpoint)
         elif checkpoint.size != self._tree.size:
+            kind, verb = ("missing", "is missing") if checkpoint.size > self._tree.size else ("inserted", "was added")
             self._found(
-                "checkpoint",
+                kind,
                 f"The checkpoint in line {self._line} is of {checkpoint.size:,} events, but {self._tree.size:,} sealed "
-                "events stand before it.",
-                leaf=min(checkpoint.size, self._tree.size),
+                f"events stand before it: something {verb} from leaf {self._covered} on.",
+                leaf=self._covered,
             )
+        elif self.is_root_of_file(checkpoint):
+            self._good(checkpoint.size)
         else:
-            self.check_root(checkpoint)
+            self._mismatch(
+                f"The events up to leaf {checkpoint.size - 1} do not give the root of the checkpoint in line "
+                f"{self._line}."
+            )
+
+    def _meet(self, witness: Witness, root: bytes) -> None:
+        self.report.compared += 1
+        size = witness.checkpoint.size
+        if self.is_root_of_witness(witness, root):
+            self._good(size)
+        else:
+            self._mismatch(f"The checkpoint {witness.source} signed another log of {size:,} events.")
 
     def _partial_checkpoint(self, record: Record, checkpoint: Checkpoint) -> None:
         """The first is the one that the proofs lead to; each later one must be consistent with it."""
@@ -1138,8 +1147,7 @@ class LogVerifier:
         met = [witness for witness in self._to_meet if witness.checkpoint.size == checkpoint.size]
         for witness in met:
             self._to_meet.remove(witness)
-            self.report.compared += 1
-            self.check_witness(witness, checkpoint.root)
+            self._meet(witness, checkpoint.root)
 
     def _trailer(self, record: Record) -> None:
         self._done = True
@@ -1190,7 +1198,7 @@ class LogVerifier:
         self._covered = max(self._covered, size)
         self._interval = None
 
-    def _mismatch(self, message: str, kind: str) -> None:
+    def _mismatch(self, message: str) -> None:
         """A root that is not the signed one: something differs between the last good checkpoint and here.
 
         Every later root differs as well, and says nothing new.
@@ -1204,12 +1212,12 @@ class LogVerifier:
             span = f"leaf {start}" if start + 1 == size else f"leaves {start} to {size - 1}"
             self._found_in(
                 first,
-                kind,
+                "history",
                 f"{message} What differs is among {span}, which begin with {first.name}.",
                 leaf=start,
             )
         else:
-            self._found(kind, message, leaf=size - 1)
+            self._found("history", message, leaf=size - 1 if size else None)
         self._broken = True
         self._good(size)
 
@@ -1226,12 +1234,11 @@ class LogVerifier:
         here, was = divergence.found[0], signed[0]
         found_hashes = {event.content_hash for event in divergence.found}
         signed_hashes = {leaf.content_hash for leaf in signed}
-        found_names = {(event.stream_id, event.version) for event in divergence.found}
         here_name, was_name = (here.stream_id, here.version), (was.stream_id, was.version)
         signed_here = f"version {was.version} of {_shown(was.stream_id)} was sealed at leaf {divergence.start}"
         finding = divergence.finding
         if here.content_hash in signed_hashes:
-            if was.content_hash in found_hashes or was_name in found_names:
+            if was.content_hash in found_hashes:
                 finding.kind, message = "reordered", f"{here.name} was moved: {signed_here}."
             else:
                 finding.kind, message = "missing", f"Leaf {divergence.start} is missing: {signed_here}."

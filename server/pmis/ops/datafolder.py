@@ -146,7 +146,7 @@ class DataFolder:
                     folder.chmod(0o711)
                 _give(home, user)
                 self.servers.symlink_to(home)
-        elif not can_use(user, self.servers):
+        elif not can_use(user, self.servers.resolve()):
             raise DataFolderError(
                 f"The user {user.name!r}, whom the embedded servers run as, cannot reach {self.servers}. "
                 "Open the folders above it for others to pass through (chmod o+x), or use another --data-dir."

@@ -223,13 +223,7 @@ class EmbeddedPostgres:
             known = {str(row[0]) for row in connection.execute("select rolname from pg_roles")}
             for login in LOGINS:
                 if login not in known:
-                    # The verifier is made here, so that no password reaches the server's log in a failed statement.
-                    verifier = connection.pgconn.encrypt_password(
-                        self.passwords[login].encode(), login.encode(), b"scram-sha-256"
-                    ).decode()
-                    connection.execute(
-                        sql.SQL("create role {} login password {}").format(sql.Identifier(login), sql.Literal(verifier))
-                    )
+                    create_login(connection, login, self.passwords[login])
             if APP not in known:
                 for since, default in _APP_DEFAULTS:
                     if self.version >= since:
@@ -326,6 +320,14 @@ class EmbeddedPostgres:
         if answer.returncode:
             raise EmbeddedServerError(f"The database files could not be created: {answer.stderr.strip()}")
         fresh.rename(self.folder)
+
+
+def create_login(connection: Connection, name: str, password: str) -> None:
+    """Create a role that may sign in. The verifier is made here: a failed statement would show a password in the log."""
+    from psycopg import sql  # noqa: PLC0415 - see bootstrap
+
+    verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    connection.execute(sql.SQL("create role {} login password {}").format(sql.Identifier(name), sql.Literal(verifier)))
 
 
 def create_database(connection: Connection, name: str, *, template: str | None = None) -> None:

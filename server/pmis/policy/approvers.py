@@ -47,6 +47,7 @@ class Refusal(StrEnum):
     ALREADY_COUNTED = "already_counted"
     NOT_YOUR_TURN = "not_your_turn"
     NOT_AN_APPROVER = "not_an_approver"
+    NOT_THE_PROPOSER = "not_the_proposer"
 
 
 _WHY: Final[Mapping[Refusal, str]] = MappingProxyType(
@@ -59,6 +60,7 @@ _WHY: Final[Mapping[Refusal, str]] = MappingProxyType(
         Refusal.ALREADY_COUNTED: "One person counts once: you, or the owner of the seat, have been counted already.",
         Refusal.NOT_YOUR_TURN: "Steps are decided in order, and an earlier one is still open.",
         Refusal.NOT_AN_APPROVER: "No open step of this approval asks for one of your roles.",
+        Refusal.NOT_THE_PROPOSER: "Only the person who proposed this, or for whom it was proposed, confirms it.",
     }
 )
 
@@ -318,7 +320,7 @@ def may_confirm(proposer_person: UUID | None, candidate: Candidate) -> None:
     if candidate.kind != "person":
         raise DecisionRefusedError(Refusal.NOT_A_PERSON)
     if proposer_person is None or candidate.person_id != proposer_person:
-        raise DecisionRefusedError(Refusal.NOT_AN_APPROVER)
+        raise DecisionRefusedError(Refusal.NOT_THE_PROPOSER)
 
 
 def require_delegation(delegation: Delegation, longest: timedelta) -> None:

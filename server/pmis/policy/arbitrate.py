@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from decimal import Context, Decimal, localcontext
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -66,10 +67,10 @@ class Facts:
     def to_json(self) -> dict[str, Any]:
         """The facts that are not at their default, as JSON; `from_json` gives the same facts back."""
         stated: dict[str, Any] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if value != one.default:
-                stated[one.name] = _json(value)
+        for name, default in _DEFAULTS:
+            value = getattr(self, name)
+            if value != default:
+                stated[name] = _json(value)
         return stated
 
     @classmethod
@@ -83,6 +84,9 @@ class Facts:
         for name in ("stated_impact", "stated_uncertainty"):
             read[name] = Level.parse(read[name]) if name in read else None
         return cls(**read)
+
+
+_DEFAULTS: Final = tuple((one.name, one.default) for one in fields(Facts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,16 +340,16 @@ def _refusals(facts: Facts, policy: Policy) -> Iterator[Reason]:
     noun = policy.nouns.get(facts.target_type)
     if noun is None:
         known = ", ".join(policy.nouns)
-        yield Reason("refused.noun", f"The policy knows no {facts.target_type!r}; it knows {known}.", {})
+        yield Reason("refused.noun", f"The policy knows no {str(facts.target_type)!r}; it knows {known}.", {})
         return
     if policy.uncertainty.writers.of(facts.writer) is None:
         known = ", ".join(Writer)
-        yield Reason("refused.writer", f"{facts.writer!r} is not a writer; writers are {known}.", {})
+        yield Reason("refused.writer", f"{str(facts.writer)!r} is not a writer; writers are {known}.", {})
     lifecycle = policy.lifecycle(facts.target_type)
     is_step = lifecycle is not None and facts.operation == Operation.TRANSITION
     if not is_step and policy.operation(facts.target_type, facts.operation) is None:
         known = ", ".join([*noun.operations, *(["transition"] if lifecycle is not None else [])])
-        text = f"A {facts.target_type} has no {facts.operation!r}; it has {known}."
+        text = f"A {facts.target_type} has no {str(facts.operation)!r}; it has {known}."
         yield Reason("refused.operation", text, {})
     elif lifecycle is not None:
         yield from _refused_status(facts, lifecycle)
@@ -447,7 +451,7 @@ def _impact(case: _Case, policy: Policy) -> tuple[Level, list[Reason]]:
         text = f"Of the fields it changes, {', '.join(named)} weighs most: {heaviest.word} impact."
         reasons.append(Reason(f"base.{facts.target_type}.fields", text, {"fields": sorted(case.fields)}))
         level = max(level, heaviest)
-    for rule in policy.impact_rules[facts.target_type]:
+    for rule in policy.impact_rules[facts.target_type, facts.operation, case.phase]:
         if _holds(rule.when, case):
             level = max(level, rule.impact)
             reasons.append(Reason(rule.id, rule.text, _looked_at(rule.when, case)))
@@ -474,7 +478,7 @@ def _floors(case: _Case, policy: Policy, impact: Level, uncertainty: Level) -> I
     if step is not None and step.floor is not Route.AUTO:
         text = f"The step {step.name} of a {case.facts.target_type} is never below {step.floor}."
         yield step.floor, Reason(f"base.{case.facts.target_type}.{step.name}.floor", text, {})
-    for rule in policy.floor_rules[case.facts.target_type]:
+    for rule in policy.floor_rules[case.facts.target_type, case.facts.operation, case.phase]:
         if _reaches(rule.when, impact, uncertainty) and _holds(rule.when, case):
             yield rule.route, Reason(rule.id, rule.text, _looked_at(rule.when, case))
 
@@ -619,6 +623,8 @@ def _sums(sums: Iterable[tuple[str | None, Decimal]]) -> list[str]:
 def _json(value: Any) -> Any:  # noqa: ANN401 - any fact
     if isinstance(value, Level):
         return value.word
+    if isinstance(value, StrEnum):
+        return value.value
     if isinstance(value, Decimal):
         return format(value, "f") if _is_money(value) else str(value)
     return sorted(cast("frozenset[str]", value)) if isinstance(value, frozenset) else value

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cache, cached_property
 from importlib.resources import files
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeAlias, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
@@ -168,6 +168,10 @@ class FloorRule(Strict):
     text: Sentence
     when: FloorWhen
     route: Route
+
+
+R = TypeVar("R", ImpactRule, FloorRule)
+Index: TypeAlias = Mapping[tuple[str, str, Phase | None], tuple[R, ...]]
 
 
 class Writers(Strict):
@@ -343,6 +347,8 @@ class Approvals(Strict):
 
     def problems(self) -> Iterator[Problem]:
         """Routes that ask for less than a laxer one, or for less than their name promises."""
+        for route, rule in self.by_route.items():
+            yield from _under((route,), rule.problems())
         if self.confirm.steps:
             yield (Route.CONFIRM, "steps"), "leave it empty: the proposer confirms, nobody else"
         fewest = 1
@@ -475,14 +481,23 @@ class Policy(Strict):
         return lifecycle.find(from_status, to_status)
 
     @cached_property
-    def impact_rules(self) -> Mapping[str, tuple[ImpactRule, ...]]:
-        """The impact rules that can apply to each noun, in document order."""
-        return {noun: tuple(r for r in self.impact.rules if _is_about(r.when, noun)) for noun in self.nouns}
+    def impact_rules(self) -> "Index[ImpactRule]":
+        """The impact rules that can apply to a noun, an operation and a phase, in document order."""
+        return self._indexed(self.impact.rules)
 
     @cached_property
-    def floor_rules(self) -> Mapping[str, tuple[FloorRule, ...]]:
-        """The floors that can apply to each noun, in document order."""
-        return {noun: tuple(r for r in self.floors if _is_about(r.when, noun)) for noun in self.nouns}
+    def floor_rules(self) -> "Index[FloorRule]":
+        """The floors that can apply to a noun, an operation and a phase, in document order."""
+        return self._indexed(self.floors)
+
+    def _indexed(self, rules: tuple[R, ...]) -> "Index[R]":
+        # Most rules are about one noun in one phase; a change is judged on every write and should not look at the rest.
+        return {
+            (noun, operation, phase): tuple(rule for rule in rules if _is_about(rule.when, noun, operation, phase))
+            for noun in self.nouns
+            for operation in Operation
+            for phase in (*Phase, None)
+        }
 
     def _problems(self) -> Iterator[Problem]:
         for required in _REQUIRED_NOUNS:
@@ -571,8 +586,12 @@ def default_policy() -> Policy:
     return Policy.parse(files("pmis.policy").joinpath("default.json").read_bytes())
 
 
-def _is_about(when: When, noun: str) -> bool:
-    return when.noun is None or noun in when.noun
+def _is_about(when: When, noun: str, operation: str, phase: Phase | None) -> bool:
+    return (
+        (when.noun is None or noun in when.noun)
+        and (when.operation is None or operation in when.operation)
+        and (when.phase is None or phase in when.phase)
+    )
 
 
 def _under(at: Location, problems: Iterator[Problem] | list[Problem]) -> Iterator[Problem]:

@@ -26,10 +26,11 @@ class Level(IntEnum):
     @property
     def word(self) -> str:
         """The level as documents, the API and reasons write it."""
-        return self.name.lower()
+        return _WORDS[self]
 
 
-_BY_WORD: Final = {level.name.lower(): level for level in Level}
+_WORDS: Final = tuple(level.name.lower() for level in Level)
+_BY_WORD: Final = dict(zip(_WORDS, Level, strict=True))
 
 
 class Route(StrEnum):

@@ -25,9 +25,10 @@ class CommentNoun(Noun[Comment]):
     label = "comment"
     model = Comment
     columns = ("entity_type", "entity_id", "deleted")
-    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id"),)
+    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True),)
     create_input = CommentCreate
     patch_input = CommentPatch
+    operations = frozenset({"create", "patch", "delete", "restore"})
 
     def children(self, entity: Comment) -> dict[str, list[tuple[Any, ...]]]:
         """The text by which the comment is found."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
@@ -84,57 +85,83 @@ class ReadSession(Session):
     """Reads only: each statement sees the newest committed state."""
 
 
+@lru_cache(maxsize=4096)
+def _combined(statements: tuple[str, ...]) -> str:
+    """One statement that does what these do. Each works on a table of its own, so their order does not matter."""
+    if len(statements) == 1:
+        return statements[0]
+    parts = ", ".join(f"w{i} as ({text})" for i, text in enumerate(statements))
+    # A plain SELECT in a WITH runs only when somebody looks at it; INSERT and UPDATE always do.
+    reads = [f"(select count(*) from w{i})" for i, text in enumerate(statements) if text.startswith("select ")]
+    return f"with {parts} select {', '.join(reads) or '1'}"
+
+
 class WriteSession(Session):
     """One transaction. `now` is its time, chosen by the database and equal to every event's `occurred_at`.
 
     Statements whose result nobody needs are deferred: they travel with the next one that is waited for, or with the
-    commit, in one round trip. What they raise is raised there, always before `commit()` returns.
+    commit, in one round trip and as few statements as there can be. What they raise is raised there, always before
+    `commit()` returns.
     """
 
     now: datetime
-    first: list[Row]
-    """The rows of the statement that the transaction was begun with."""
+    first_rows: int
+    """How many rows the statement that the transaction was begun with returned."""
 
     def __init__(self, connection: AsyncConnection[Row]) -> None:
         """Wrap a connection; `begin()` opens the transaction."""
         super().__init__(connection)
-        self._deferred: list[tuple[str, Params]] = []
+        self._deferred: list[tuple[str, str, Sequence[Any]]] = []
 
     async def begin(self, first: tuple[str, Params] | None = None) -> None:
-        """Open the transaction, and run its first statement in the same round trip."""
-        statements: list[tuple[str, Params]] = [("begin", None), ("select transaction_timestamp()", None)]
+        """Open the transaction, and run its first statement (one with RETURNING) in the same round trip."""
+        text, values = first or ("select 1", None)
+        began = f"with first as ({text}) select transaction_timestamp(), (select count(*) from first)"
         async with self.connection.pipeline():
-            cursors = [
-                await self.connection.execute(cast("LiteralString", text), values)
-                for text, values in [*statements, *([first] if first else [])]
-            ]
-        row = await cursors[1].fetchone()
-        self.now = cast("datetime", cast("Row", row)[0]).astimezone(UTC)
-        self.first = await cursors[2].fetchall() if first else []
+            await self.connection.execute("begin")
+            cursor = await self.connection.execute(cast("LiteralString", began), values)
+        now, self.first_rows = cast("tuple[datetime, int]", await cursor.fetchone())
+        self.now = now.astimezone(UTC)
 
-    def defer(self, statement: str, params: Params = None) -> None:
-        """Run a statement before whatever runs next in this transaction."""
-        self._deferred.append((statement, params))
+    def defer(self, table: str, statement: str, params: Sequence[Any] = ()) -> None:
+        """Run a statement that changes one table (or appends to the log) before whatever runs next."""
+        self._deferred.append((table, statement, params))
 
-    async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
-        if not self._deferred:
-            return await self.connection.execute(cast("LiteralString", statement), params)
+    def _groups(self) -> list[tuple[str, Sequence[Any]]]:
+        """What was deferred, in order, put together as long as no table comes twice."""
         deferred, self._deferred = self._deferred, []
-        async with self.connection.pipeline():
-            for earlier, values in deferred:
-                await self.connection.execute(cast("LiteralString", earlier), values)
-            return await self.connection.execute(cast("LiteralString", statement), params)
+        groups: list[tuple[str, Sequence[Any]]] = []
+        tables: set[str] = set()
+        texts: list[str] = []
+        values: list[Any] = []
+        for table, text, params in deferred:
+            if table in tables:
+                groups.append((_combined(tuple(texts)), values))
+                tables, texts, values = set(), [], []
+            tables.add(table)
+            texts.append(text)
+            values = [*values, *params]
+        if texts:
+            groups.append((_combined(tuple(texts)), values))
+        return groups
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         """The rows of several statements in one round trip; each sees what was committed when it began."""
-        deferred, self._deferred = self._deferred, []
         async with self.connection.pipeline():
-            for earlier, values in deferred:
+            for earlier, values in self._groups():
                 await self.connection.execute(cast("LiteralString", earlier), values)
             cursors = [
                 await self.connection.execute(cast("LiteralString", text), values) for text, values in statements
             ]
         return [await cursor.fetchall() for cursor in cursors]
+
+    async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
+        if not self._deferred:
+            return await self.connection.execute(cast("LiteralString", statement), params)
+        async with self.connection.pipeline():
+            for earlier, values in self._groups():
+                await self.connection.execute(cast("LiteralString", earlier), values)
+            return await self.connection.execute(cast("LiteralString", statement), params)
 
     async def commit(self) -> None:
         """Make everything durable; a session is used for one commit."""

@@ -74,13 +74,14 @@ def fingerprint(method: str, path: str, query: bytes, precondition: str, body: b
     return digest.digest()
 
 
+_TAKE: Final = (
+    "insert into ledger.idempotency (actor, key, fingerprint) values (%s, %s, %s) on conflict do nothing returning 1"
+)
+
+
 def claiming(actor: str, key: str, print_: bytes) -> tuple[str, tuple[str, str, bytes]]:
     """The statement that takes the key for a transaction; it waits while another one holds the key."""
-    return (
-        "insert into ledger.idempotency (actor, key, fingerprint) values (%s, %s, %s) "
-        "on conflict do nothing returning 1",
-        (actor, key, print_),
-    )
+    return _TAKE, (actor, key, print_)
 
 
 async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, begun: bool = False) -> Claim | Answer:
@@ -89,7 +90,7 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, b
     `begun` says that the transaction began with `claiming()`. Raises BusyError when another transaction holds the key
     for too long, and KeyReusedError when the key was used for another request.
     """
-    taken = session.first if begun else await session.all(*claiming(actor, key, print_))
+    taken = session.first_rows if begun else await session.all(*claiming(actor, key, print_))
     if taken:
         return Claim(actor, key)
     row = await session.one(
@@ -111,6 +112,7 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, b
 def settle(session: WriteSession, held: Claim, answer: Answer) -> None:
     """Keep the answer under the key, in the same transaction."""
     session.defer(
+        "idempotency",
         "update ledger.idempotency set status = %s, body = %s, headers = %s, project_id = %s "
         "where actor = %s and key = %s",
         (answer.status, answer.body, json.dumps(answer.headers), answer.project_id, held.actor, held.key),

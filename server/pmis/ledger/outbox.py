@@ -17,4 +17,4 @@ PROMISE: Final = "insert into ledger.outbox (id, topic, key, payload, event_id) 
 
 def promise(session: WriteSession, topic: str, *, key: str, event_id: UUID, payload: dict[str, Any]) -> None:
     """Promise an effect in this transaction. A key that was promised before makes the transaction fail."""
-    session.defer(PROMISE, (uuid7(), topic, key, canonical(payload), event_id))
+    session.defer("outbox", PROMISE, (uuid7(), topic, key, canonical(payload), event_id))

@@ -37,6 +37,8 @@ class Child:
     table: str
     columns: tuple[str, ...]
     key: str
+    single: bool = False
+    """Whether the key is unique, so that there is at most one row."""
 
 
 class Projection(Generic[E]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pmis.kit.canonical import canonical
 from pmis.kit.ids import uuid7
@@ -45,13 +45,18 @@ def _update(projection: type[AnyProjection]) -> str:
     )
 
 
-def _delete_children(child: Child) -> str:
-    return f"delete from state.{child.table} where {child.key} = %s"
-
-
-def _insert_child(child: Child) -> str:
-    marks = ", ".join(["%s"] * len(child.columns))
-    return f"insert into state.{child.table} ({', '.join(child.columns)}) values ({marks})"
+@cache
+def _child_texts(child: Child) -> tuple[str, str, str]:
+    """How to delete an entity's rows, to insert one, and to replace the only one."""
+    columns = ", ".join(child.columns)
+    insert = f"insert into state.{child.table} ({columns}) values ({', '.join(['%s'] * len(child.columns))})"
+    others = [column for column in child.columns if column != child.key]
+    assignments = ", ".join(f"{column} = excluded.{column}" for column in others)
+    return (
+        f"delete from state.{child.table} where {child.key} = %s",
+        insert,
+        f"{insert} on conflict ({child.key}) do update set {assignments}",
+    )
 
 
 def append(
@@ -71,7 +76,6 @@ def append(
     """
     before = entity
     events: list[Event] = []
-    statements: list[tuple[str, Sequence[Any]]] = []
     actor = origin.actor
     for fact in facts:
         text = canonical(fact.payload)
@@ -88,27 +92,26 @@ def append(
             actor=actor,
             occurred_at=session.now,
         )
-        statements.append(
+        session.defer(
+            "event",
+            APPEND,
             (
-                APPEND,
-                (
-                    event.id,
-                    event.stream_type,
-                    stream_id,
-                    event.stream_version,
-                    project_id,
-                    event.type,
-                    event.schema_version,
-                    text,
-                    actor.ref,
-                    actor.name,
-                    actor.on_behalf_of,
-                    actor.on_behalf_of_name,
-                    origin.source,
-                    origin.correlation_id,
-                    origin.causation_id,
-                ),
-            )
+                event.id,
+                event.stream_type,
+                stream_id,
+                event.stream_version,
+                project_id,
+                event.type,
+                event.schema_version,
+                text,
+                actor.ref,
+                actor.name,
+                actor.on_behalf_of,
+                actor.on_behalf_of_name,
+                origin.source,
+                origin.correlation_id,
+                origin.causation_id,
+            ),
         )
         entity = projection.apply(entity, event)
         events.append(event)
@@ -117,27 +120,28 @@ def append(
         raise ValueError(message)
     row = projection.row(entity)
     if before is None:
-        statements.append((_insert(type(projection)), row))
+        session.defer(projection.stream_type, _insert(type(projection)), row)
     else:
-        statements.append((_update(type(projection)), (*row, before.id, before.version)))
-    statements.extend(_child_statements(projection, before, entity))
-    for statement, params in statements:
-        session.defer(statement, params)
+        session.defer(projection.stream_type, _update(type(projection)), (*row, before.id, before.version))
+    _defer_children(session, projection, before, entity)
     return entity, events
 
 
-def _child_statements(projection: Projection[E], before: E | None, after: E) -> list[tuple[str, Sequence[Any]]]:
-    statements: list[tuple[str, Sequence[Any]]] = []
+def _defer_children(session: WriteSession, projection: Projection[E], before: E | None, after: E) -> None:
     old = projection.children(before) if before else {}
     new = projection.children(after)
     for child in projection.child_tables:
-        rows = new.get(child.table, [])
-        if rows == old.get(child.table, []):
+        delete, insert, replace = _child_texts(child)
+        was, rows = old.get(child.table, []), new.get(child.table, [])
+        if rows == was:
             continue
-        if old.get(child.table):
-            statements.append((_delete_children(child), (after.id,)))
-        statements.extend((_insert_child(child), row) for row in rows)
-    return statements
+        if len(was) == len(rows) == 1 and child.single:
+            session.defer(child.table, replace, rows[0])
+            continue
+        if was:
+            session.defer(child.table, delete, (after.id,))
+        for row in rows:
+            session.defer(child.table, insert, row)
 
 
 def event_of(row: Row) -> Event:

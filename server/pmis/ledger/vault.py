@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pmis.kit.canonical import canonical
+from pmis.kit.errors import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,12 +87,15 @@ class Vault:
         )
         row = await session.one("select wrapped from ledger.vault_key where subject = %s for share", (subject,))
         if row is None or row[0] is None:
-            raise ErasedSubjectError(f"the personal data of {subject} was erased and takes no new values")
+            raise ErasedSubjectError("The personal data of this record were erased; it takes no new ones.")
         return self._unwrap(subject, bytes(row[0]))
 
     def _unwrap(self, subject: UUID, wrapped: bytes) -> bytes:
         return self._master.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], subject.bytes)
 
 
-class ErasedSubjectError(Exception):
+class ErasedSubjectError(ConflictError):
     """The subject's key was destroyed."""
+
+    code = "erased"
+    title = "These personal data were erased"

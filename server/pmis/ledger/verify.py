@@ -1320,10 +1320,9 @@ def _default_jobs(path: str) -> int:
 def _open(path: str) -> IO[bytes]:
     if path == "-":
         return sys.stdin.buffer
-    file = Path(path).open("rb")  # noqa: SIM115 - the caller closes it
-    if file.peek(2)[:2] == b"\x1f\x8b":
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    return file
+    with Path(path).open("rb") as file:
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(path, "rb")) if packed else Path(path).open("rb")
 
 
 def verify_file(

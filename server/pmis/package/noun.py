@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pmis.ledger.event import Fact
     from pmis.policy.arbitrate import Facts
 
-SEARCH = Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id")
+SEARCH = Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True)
 WITHOUT_CODE = {"number": 0, "code": "—"}
 """What a package has until it is applied and its code is given out."""
 
@@ -65,6 +65,7 @@ class PackageNoun(Noun[Package]):
     patch_input = PackagePatch
     transition_input = PackageTransition
     lifecycle = "package"
+    operations = frozenset({"create", "patch", "transition", "delete", "restore"})
     merged_fields = frozenset({"data"})
 
     def children(self, entity: Package) -> dict[str, list[tuple[Any, ...]]]:

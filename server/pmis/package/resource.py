@@ -38,7 +38,6 @@ RESOURCE: Final = Resource(
         },
         hides_deleted=True,
     ),
-    operations=frozenset({"create", "patch", "transition", "delete", "restore"}),
     code_column="code",
     related=(
         "select approval_id from state.approval_target where target_id = %s",
@@ -50,6 +49,5 @@ TYPES: Final = Resource(
     path="package-types",
     noun=PACKAGE_TYPES,
     listing=Listing(TYPE_TABLE, orders={"created_at": "id"}, default_order="created_at"),
-    operations=frozenset({"create", "patch"}),
     related=("select approval_id from state.approval_target where target_id = %s",),
 )

@@ -23,9 +23,10 @@ class PartyNoun(Noun[Party]):
     label = "party"
     model = Party
     columns = ("name", "email", "kind", "external_ref", "deleted")
-    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id"),)
+    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True),)
     create_input = PartyCreate
     patch_input = PartyPatch
+    operations = frozenset({"create", "patch", "delete", "restore"})
     merged_fields = frozenset({"data"})
     secret_fields = frozenset({"contacts", "bank_details"})
 

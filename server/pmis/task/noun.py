@@ -36,11 +36,12 @@ class TaskNoun(Noun[Task]):
     label = "task"
     model = Task
     columns = ("package_id", "status", "assignee_id", "due_date", "external_ref", "deleted")
-    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id"),)
+    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True),)
     create_input = TaskCreate
     patch_input = TaskPatch
     transition_input = TaskTransition
     lifecycle = "task"
+    operations = frozenset({"create", "patch", "transition", "delete", "restore"})
     merged_fields = frozenset({"data"})
 
     def children(self, entity: Task) -> dict[str, list[tuple[Any, ...]]]:

@@ -46,7 +46,6 @@ RESOURCE: Final = Resource(
         },
         hides_deleted=True,
     ),
-    operations=frozenset({"create", "patch", "transition", "delete", "restore"}),
     project_of=_project_of,
     related=(
         "select approval_id from state.approval_target where target_id = %s",

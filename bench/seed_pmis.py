@@ -7,6 +7,7 @@ are those that the verifier computes and each stream is chained, so a replay equ
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
@@ -54,37 +55,35 @@ async def _create_world(dsn: str) -> None:
     try:
         async with database.write() as session:
             await ensure_policy(session)
-            await _populate(session)
+            _populate(session)
             await session.commit()
     finally:
         await database.close()
 
 
-async def _populate(session: WriteSession) -> None:
+def _populate(session: WriteSession) -> None:
     world = data.world()
 
-    async def begin(
-        noun: AnyProjection, identity: uuid.UUID, project: uuid.UUID | None, fields: dict[str, Any]
-    ) -> None:
+    def begin(noun: AnyProjection, identity: uuid.UUID, project: uuid.UUID | None, fields: dict[str, Any]) -> None:
         fact = Fact(f"{noun.stream_type}.created", {"fields": fields})
-        await append(session, noun, None, [fact], origin=_SYSTEM, stream_id=identity, project_id=project)
+        append(session, noun, None, [fact], origin=_SYSTEM, stream_id=identity, project_id=project)
 
     for index, person in enumerate(world.people):
-        await begin(PEOPLE, person, None, {"name": data.person_name(index)})
+        begin(PEOPLE, person, None, {"name": data.person_name(index)})
     for index, project in enumerate(world.projects):
         name = f"Programme {data.WORDS[index + 20].capitalize()}"
         described = {"name": name, "prefix": data.project_prefix(index), "timezone": "UTC", "currency": "USD"}
-        await begin(PROJECTS, project, project, described)
+        begin(PROJECTS, project, project, described)
         for person in world.people:
             roles = ["admin"] if person == world.people[0] else ["analyst"]
             identity = uuid.uuid5(_NAMESPACE, f"membership {project} {person}")
-            await begin(MEMBERSHIPS, identity, project, {"person_id": str(person), "roles": roles})
+            begin(MEMBERSHIPS, identity, project, {"person_id": str(person), "roles": roles})
         for kind in data.TYPES:
             identity = uuid.uuid5(_NAMESPACE, f"type {project} {kind}")
-            await begin(PACKAGE_TYPES, identity, project, {"name": kind, "fields_schema": {"type": "object"}})
+            begin(PACKAGE_TYPES, identity, project, {"name": kind, "fields_schema": {"type": "object"}})
     for index, vendor in enumerate(world.vendors):
         project = world.projects[index % data.PROJECTS]
-        await begin(PARTIES, vendor, project, {"name": data.vendor_name(index), "kind": "vendor"})
+        begin(PARTIES, vendor, project, {"name": data.vendor_name(index), "kind": "vendor"})
 
 
 def _public(fields: dict[str, Any], world: data.World) -> dict[str, Any]:
@@ -116,7 +115,8 @@ def _events(package: data.Package, number: int, code: str, world: data.World) ->
             project_id=world.projects[package.project],
             type=f"package.{entry.verb}",
             schema_version=1,
-            payload=_payload(entry, number, code, world),
+            # What is applied is what the log holds, key for key in its order.
+            payload=json.loads(canonical(_payload(entry, number, code, world))),
             actor=Actor(f"person:{world.people[entry.person]}", data.person_name(entry.person)),
             occurred_at=entry.at,
         )

@@ -23,7 +23,7 @@ from pmis.kit.errors import PmisError
 from pmis.policy.access import DECIDING_ROLES, Role
 from pmis.policy.approvers import Order, Step
 from pmis.policy.levels import APPROVAL_ROUTES, Level, Route
-from pmis.policy.lifecycle import Lifecycle, Phase, Transition
+from pmis.policy.lifecycle import Lifecycle, Phase
 from pmis.policy.strict import DecimalText, Hours, Identifier, LevelWord, Names, Roles, Sentence, Strict
 
 FORMAT: Final = "pmis-policy-v1"
@@ -473,13 +473,6 @@ class Policy(Strict):
         known = self.nouns.get(noun)
         return known.operations.get(cast("Operation", operation)) if known is not None else None
 
-    def transition(self, noun: str, from_status: str | None, to_status: str | None) -> Transition | None:
-        """The step of the noun's lifecycle between the two states."""
-        lifecycle = self.lifecycles.get(noun)
-        if lifecycle is None or from_status is None or to_status is None:
-            return None
-        return lifecycle.find(from_status, to_status)
-
     @cached_property
     def impact_rules(self) -> "Index[ImpactRule]":
         """The impact rules that can apply to a noun, an operation and a phase, in document order."""
@@ -681,8 +674,9 @@ def _keys(model: type[BaseModel], where: Location) -> list[str]:
 def _inside(kind: Any, part: str | int) -> Any:  # noqa: ANN401 - types are walked as values
     """The type of what a key or an index leads to."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return next(info.annotation for name, info in kind.model_fields.items() if part in (info.alias, name))
-    arguments = get_args(kind)
-    if get_origin(kind) in (UnionType, Union):
-        return _inside(arguments[0], part)
-    return arguments[1] if get_origin(kind) is dict else arguments[0]
+        kind = next(info.annotation for name, info in kind.model_fields.items() if part in (info.alias, name))
+    else:
+        arguments = get_args(kind)
+        kind = arguments[1] if get_origin(kind) is dict else arguments[0]
+    # What may be left out is a union with None; the keys are those of what it is when it is there.
+    return get_args(kind)[0] if get_origin(kind) in (UnionType, Union) else kind

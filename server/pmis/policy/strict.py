@@ -18,8 +18,6 @@ class Strict(BaseModel):
 
 def _level(value: object) -> Level:
     # A number would pass as an IntEnum; a document says the word.
-    if isinstance(value, Level):
-        return value
     try:
         return Level.parse(value)  # pyright: ignore[reportArgumentType] - parse refuses whatever is not one of its words
     except ValueError:
@@ -54,8 +52,6 @@ MAX_TEXT: Final = 30
 
 
 def _decimal(value: object) -> Decimal:
-    if isinstance(value, Decimal):
-        return value
     # `str.isdigit` knows more digits than ASCII has, hence `isascii`.
     if isinstance(value, str) and value.isascii() and len(value) <= MAX_TEXT:
         whole, point, places = value.partition(".")

@@ -18,6 +18,7 @@ from pmis.api.resources import answer_of, limit_of, next_link, project_named, re
 from pmis.api.secrets import reveal
 from pmis.approval import decide
 from pmis.approval.change import Operation  # noqa: TC001
+from pmis.approval.errors import AlreadyExistsError
 from pmis.approval.governed import ENVELOPE, Input, Proposed, parse_input
 from pmis.approval.models import OPEN, Approval, Status
 from pmis.approval.propose import Outcome, Wanted, propose
@@ -30,8 +31,12 @@ from pmis.kit.listing import Listing, Page, page, state_table
 from pmis.kit.paging import MAX_LIMIT
 from pmis.kit.text import Line, Paragraph
 from pmis.ledger.idempotency import Answer
+from pmis.policy.access import Action, allowed, authorize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pmis.approval.governed import AnyNoun
     from pmis.kit.db import Session, WriteSession
 
 Reason = Annotated[Paragraph, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
@@ -284,20 +289,60 @@ async def propose_changes(request: Request) -> Response:
     said = parse_input(Proposal, await request.body())
 
     async def handle(session: WriteSession) -> Answer:
-        wanted = [await _wanted(session, call, change, i) for i, change in enumerate(said.changes)]
+        places = await _places(session, call, said.changes)
+        wanted = [await _wanted(session, call, change, i, places) for i, change in enumerate(said.changes)]
         outcome = await propose(session, call.parts.vault, call.proposing(said), wanted)
         return await answer_of(session, call, outcome, path=None)
 
     return await write(call, handle)
 
 
-async def _wanted(session: Session, call: Call, change: ProposedChange, index: int) -> Wanted:
+async def _places(session: Session, call: Call, changes: Sequence[ProposedChange]) -> dict[UUID, UUID | None]:
+    """Where the records lie that a proposal is about; those that it creates are not among them.
+
+    Raises NotFoundError for a record that the caller may not see, before anything is locked, and AlreadyExistsError for
+    a new record under an id that is taken.
+    """
+    created: set[UUID] = set()
+    existing: dict[str, set[UUID]] = {}
+    for i, change in enumerate(changes):
+        noun = _proposable(change, i)
+        if noun.instance_level:
+            authorize(call.principal, Action.PROPOSE, None)
+        if change.operation == "create":
+            if change.target in created:
+                raise _at(i, "target", "an earlier change creates this record")
+            created.update({change.target} if change.target else ())
+        elif change.target is None:
+            raise _at(i, "target", "say which record")
+        elif change.target not in created:
+            existing.setdefault(change.target_type, set()).add(change.target)
+    if created and await session.one("select 1 from ledger.event where stream_id = any(%s) limit 1", (list(created),)):
+        raise AlreadyExistsError("target: a record has this id already; leave it out, or make another.", field="target")
+    places: dict[UUID, UUID | None] = {}
+    for name, targets in existing.items():
+        rows = await session.all(f"select id, project_id from state.{name} where id = any(%s)", (list(targets),))
+        found: dict[UUID, UUID | None] = dict(rows)
+        if any(one not in found or not allowed(call.principal, Action.READ, found[one]) for one in targets):
+            raise NotFoundError(f"There is no such {NOUNS[name].label}.")
+        places |= found
+    return places
+
+
+def _proposable(change: ProposedChange, index: int) -> AnyNoun:
     noun = NOUNS.get(change.target_type)
     if noun is None:
         raise _at(index, "target_type", f"there is no {change.target_type!r}; use one of {', '.join(sorted(NOUNS))}")
+    if change.operation not in noun.operations:
+        raise _at(index, "operation", f"a {noun.label} knows only {', '.join(sorted(noun.operations))}")
+    return noun
+
+
+async def _wanted(
+    session: Session, call: Call, change: ProposedChange, index: int, places: dict[UUID, UUID | None]
+) -> Wanted:
+    noun = NOUNS[change.target_type]
     creating = change.operation == "create"
-    if not creating and change.target is None:
-        raise _at(index, "target", "say which record")
     try:
         patch = noun.validated(change.operation, change.patch)
     except InvalidInputError as error:
@@ -306,10 +351,13 @@ async def _wanted(session: Session, call: Call, change: ProposedChange, index: i
         raise
     if said := sorted(ENVELOPE & set(change.patch)):
         raise _at(index, f"patch/{said[0]}", "say this once, for the whole proposal")
+    target = change.target or uuid7()
     project = await project_named(session, call.principal, change.project) if change.project else None
-    if creating and project is None and not noun.instance_level and noun.stream_type != "project":
+    if target in places:
+        project = places[target]
+    elif creating and project is None and not noun.instance_level and noun.stream_type != "project":
         raise _at(index, "project", "say which project a new record belongs to")
-    return Wanted(noun, change.operation, change.target or uuid7(), patch, project, change.if_version)
+    return Wanted(noun, change.operation, target, patch, project, change.if_version)
 
 
 def _at(index: int, field: str, message: str) -> InvalidInputError:

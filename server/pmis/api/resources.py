@@ -334,7 +334,7 @@ async def answer_of(
 
 async def preview_answer(session: WriteSession, vault: Vault, request: ProposalRequest, wanted: list[Wanted]) -> Answer:
     """What a proposal would come to; nothing is kept."""
-    judged = await judge(session, request, await sealed(session, vault, wanted))
+    judged = await judge(session, request, await sealed(session, vault, request, wanted))
     decision = judged.decision
     body = {
         "outcome": "preview",

@@ -34,7 +34,7 @@ from pmis.kit.errors import NotFoundError, PmisError
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.outbox import promise
 from pmis.ledger.store import append
-from pmis.policy.access import DECIDING_ROLES, Action, Principal, Role, authorize
+from pmis.policy.access import DECIDING_ROLES, Action, Principal, Role, allowed
 from pmis.policy.approvers import (
     Candidate,
     DecisionRefusedError,
@@ -68,10 +68,9 @@ async def visible_approval(
     row = await session.one(
         "select doc from state.approval where id = %s" + (" for update" if lock else ""), (approval_id,)
     )
-    if row is None:
+    approval = Approval.model_validate_json(row[0]) if row else None
+    if approval is None or not allowed(principal, Action.READ, approval.project_id):
         raise NotFoundError("There is no such approval.")
-    approval = Approval.model_validate_json(row[0])
-    authorize(principal, Action.READ, approval.project_id)
     return approval
 
 

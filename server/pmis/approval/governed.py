@@ -166,6 +166,8 @@ class Noun(Projection[E]):
     patch_input: ClassVar[type[Proposed]]
     transition_input: ClassVar[type[Proposed]] = Proposed
     lifecycle: ClassVar[str | None] = None
+    operations: ClassVar[frozenset[str]] = frozenset({"create", "patch"})
+    """What may be proposed for it."""
     merged_fields: ClassVar[frozenset[str]] = frozenset()
     """Object fields that a patch merges key by key (RFC 7396) instead of replacing."""
     secret_fields: ClassVar[frozenset[str]] = frozenset()
@@ -195,7 +197,8 @@ class Noun(Projection[E]):
         sealed = {
             name: await vault.seal(session, target, patch[name])
             for name in self.secret_fields
-            if patch.get(name) is not None
+            # A proposal that is revised brings what was sealed the first time.
+            if patch.get(name) is not None and not isinstance(patch[name], str)
         }
         return {**patch, **sealed} if sealed else patch
 

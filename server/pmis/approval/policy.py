@@ -40,6 +40,7 @@ class PolicyNoun(Noun[PolicyRecord]):
     model = PolicyRecord
     create_input = PolicyPatch
     patch_input = PolicyPatch
+    operations = frozenset({"patch"})
     instance_level = True
 
     async def check_references(

@@ -13,13 +13,13 @@ from pmis.approval.errors import PolicyRefusedError
 from pmis.approval.governed import AnyNoun, Situation
 from pmis.approval.models import APPROVALS, Approval, FieldDiff, Proposer, RecordDiff
 from pmis.approval.registry import NOUNS
-from pmis.kit.errors import ForbiddenError, NotFoundError, StaleVersionError
+from pmis.kit.errors import ForbiddenError, InvalidInputError, NotFoundError, StaleVersionError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Actor, Event, Fact, Origin
 from pmis.ledger.outbox import promise
 from pmis.ledger.projection import Entity
 from pmis.ledger.store import append
-from pmis.policy.access import Action, Role, authorize
+from pmis.policy.access import ALL, Action, Role, allowed, authorize, visible_projects
 from pmis.policy.approvers import Round, open_steps
 from pmis.policy.arbitrate import arbitrate_all
 from pmis.policy.document import Policy, Writer
@@ -166,11 +166,14 @@ class Loaded:
     awaiting: list[Approval]
 
 
-async def load(session: WriteSession, wanted: Sequence[Wanted]) -> Loaded:
+async def load(session: WriteSession, wanted: Sequence[Wanted], principal: Principal | None = None) -> Loaded:
     """Lock every record that the changes touch in one fixed order, then their open approvals.
 
-    Raises NotFoundError for a target that is not there.
+    Raises NotFoundError for a target that is not there. What the principal may not see is not there either: it is not
+    even locked, as waiting for a lock would tell.
     """
+    visible = ALL if principal is None else visible_projects(principal)
+    seen = None if visible is ALL else list(visible)
     before: dict[UUID, Entity | None] = {}
     created = {one.target for one in wanted if one.operation == "create"}
     by_noun: dict[str, list[UUID]] = {}
@@ -181,7 +184,9 @@ async def load(session: WriteSession, wanted: Sequence[Wanted]) -> Loaded:
             before.setdefault(one.target, None)
     order = sorted(by_noun, key=LOCK_ORDER.index)
     named = list({one.project_id for one in wanted if one.project_id} - created)
-    statements: list[tuple[str, tuple[Any, ...]]] = [(_LOCKED.format(noun=name), (by_noun[name],)) for name in order]
+    statements: list[tuple[str, tuple[Any, ...]]] = [
+        (_LOCKED.format(noun=name), (by_noun[name], seen, seen)) for name in order
+    ]
     # A statement of its own, after the locks: approvals that came while waiting for them must be seen.
     existing = [identity for name in order for identity in by_noun[name]]
     if existing:
@@ -209,7 +214,8 @@ async def load(session: WriteSession, wanted: Sequence[Wanted]) -> Loaded:
 
 _LOCKED: Final = (
     "select t.doc, p.id, p.doc from state.{noun} t left join state.project p on p.id = t.project_id "
-    "where t.id = any(%s) order by t.id for update of t"
+    "where t.id = any(%s) and (t.project_id is null or %s::uuid[] is null or t.project_id = any(%s)) "
+    "order by t.id for update of t"
 )
 _AWAITING: Final = (
     "select a.doc from state.approval a where a.id in "
@@ -226,7 +232,8 @@ def require_right(principal: Principal, policy: Policy, noun: str, project_id: U
     instance = rule is not None and rule.scope == "instance"
     roles = principal.roles_in(None) if instance else frozenset[Role]()
     if project_id is not None:
-        if not roles:
+        # An executive of some project counts on the instance, but that opens no project that is not theirs.
+        if Role.ADMIN not in roles:
             authorize(principal, Action.READ, project_id)
         roles |= principal.roles_in(project_id)
     if isinstance(facts, str):
@@ -250,7 +257,7 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
 
     Raises the refusal that applies; PolicyRefusedError when the policy answers REJECT.
     """
-    loaded = await load(session, wanted)
+    loaded = await load(session, wanted, request.principal)
     before, projects, policy = loaded.before, loaded.projects, loaded.policy
     known: dict[UUID, Entity] = {identity: entity for identity, entity in before.items() if entity is not None}
     situation_known: dict[UUID, Entity] = {}
@@ -309,6 +316,11 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
         known[one.target] = situation_known[one.target] = after
         changes.append(change)
         caused.append(facts)
+    if len({change.project_id for change in changes}) > 1:
+        # One approval has one project's members as its readers and its deciders.
+        raise InvalidInputError(
+            "The changes of one proposal lie in one project; propose those of another on their own."
+        )
     decision = arbitrate_all(judged, policy)
     if decision.route is Route.REJECT:
         raise PolicyRefusedError(
@@ -342,8 +354,18 @@ def preview(
     return entity
 
 
-async def sealed(session: WriteSession, vault: Vault, wanted: Sequence[Wanted]) -> list[Wanted]:
-    """The changes with their secret fields put into the vault."""
+async def sealed(session: WriteSession, vault: Vault, request: Request, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """The changes with their secret fields put into the vault, for those who may propose them at all.
+
+    Raises NotFoundError or ForbiddenError before anything that takes time or tells what else is in the tables.
+    """
+    if any(one.noun.secret_fields for one in wanted):
+        policy = await active_policy(session)
+        created = {one.target for one in wanted if one.operation == "create"}
+        for one in wanted:
+            if one.noun.secret_fields:
+                place = one.project_id if one.target in created else await _place(session, request, one)
+                require_right(request.principal, policy, one.noun.stream_type, place, one.operation)
     return [
         replace(one, patch=await one.noun.seal(session, vault, one.target, one.patch))
         if one.noun.secret_fields
@@ -352,11 +374,18 @@ async def sealed(session: WriteSession, vault: Vault, wanted: Sequence[Wanted]) 
     ]
 
 
+async def _place(session: Session, request: Request, one: Wanted) -> UUID | None:
+    row = await session.one(f"select project_id from state.{one.noun.stream_type} where id = %s", (one.target,))
+    if row is None or (row[0] is not None and not allowed(request.principal, Action.READ, row[0])):
+        raise NotFoundError(f"There is no such {one.noun.label}.")
+    return row[0]
+
+
 async def propose(
     session: WriteSession, vault: Vault, request: Request, wanted: Sequence[Wanted], *, supersedes: UUID | None = None
 ) -> Outcome:
     """Submit changes that stand or fall together; what the policy allows at once is applied, the rest waits."""
-    judged = await judge(session, request, await sealed(session, vault, wanted))
+    judged = await judge(session, request, await sealed(session, vault, request, wanted))
     if judged.decision.route is Route.AUTO:
         governance = {
             "digest": judged.digest,

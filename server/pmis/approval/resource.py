@@ -21,7 +21,6 @@ class Resource:
     path: str
     noun: AnyNoun
     listing: Listing
-    operations: frozenset[str] = frozenset({"create", "patch", "delete", "restore"})
     code_column: str | None = None
     """The column of the name by which people know a record, if it has one beside its id."""
     fixed: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -37,3 +36,8 @@ class Resource:
     def label(self) -> str:
         """What one record is called."""
         return self.noun.label
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """What may be proposed for one."""
+        return self.noun.operations

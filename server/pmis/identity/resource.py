@@ -21,7 +21,6 @@ MEMBERS: Final = Resource(
         default_order="created_at",
         filters={"person_id": equals("person_id", uuid, "Only those of this person.", _PERSON)},
     ),
-    operations=frozenset({"create", "patch"}),
     related=("select approval_id from state.approval_target where target_id = %s",),
 )
 DELEGATED: Final = Resource(
@@ -36,6 +35,5 @@ DELEGATED: Final = Resource(
             "to_person": equals("to_person", uuid, "Only seats lent to this person.", _PERSON),
         },
     ),
-    operations=frozenset({"create", "patch"}),
     related=("select approval_id from state.approval_target where target_id = %s",),
 )

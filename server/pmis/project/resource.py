@@ -13,7 +13,6 @@ RESOURCE: Final = Resource(
     path="projects",
     noun=PROJECTS,
     listing=Listing(TABLE, orders={"created_at": "id"}, default_order="created_at"),
-    operations=frozenset({"create", "patch"}),
     code_column="prefix",
     related=("select approval_id from state.approval_target where target_id = %s",),
 )

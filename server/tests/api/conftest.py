@@ -1,0 +1,36 @@
+"""The served application for tests: one office per worker for what changes little, another for what may break it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.api.office import Office, furnish, open_office
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.conftest import TestDatabase
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """One event loop for the whole run, so that the application is started once."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def office(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[Office]:
+    """Two staffed projects, empty but for their people."""
+    async with open_office(make_database("api")) as office:
+        yield office
+
+
+@pytest.fixture(scope="session")
+async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[Office]:
+    """Two projects with one record of every kind in every state; tests of it leave the records as they are."""
+    async with open_office(make_database("bola")) as office:
+        for name, world in (("a", office.a), ("b", office.b)):
+            office.records[name] = await furnish(world, office.records[name].mark)
+        yield office

@@ -1,0 +1,392 @@
+"""Two projects side by side, people of every kind, and a client that speaks for any of them.
+
+Every text in a project's records carries the project's mark, a word that stands nowhere else: where it shows up in an
+answer to somebody who may not see the project, something leaked.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
+
+import httpx2
+from pydantic import SecretStr
+
+from pmis.api.app import create_app
+from pmis.kit.db import Database
+from pmis.kit.settings import Settings, load_settings
+from pmis.ledger.vault import Vault
+from pmis.ops.console import Console
+from pmis.policy.levels import Level
+from tests.builders import SECRET, World, make_member, make_person, make_project, new_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from fastapi import FastAPI
+
+    from pmis.api.context import Parts
+    from tests.conftest import TestDatabase
+
+JWT_SECRET: Final = "for tests only: " + "j" * 40
+PASSWORD: Final = "correct horse battery staple"
+PREFIX: Final = "/api/v1"
+_HIGH: Final = Level.HIGH
+_MEDIUM: Final = Level.MEDIUM
+STAFF: Final[Mapping[str, tuple[str, ...]]] = {
+    "viewer": ("viewer",),
+    "analyst": ("analyst",),
+    "operator": ("operator",),
+    "admin": ("admin",),
+    "admin2": ("admin",),
+    "executive": ("executive",),
+    "auditor": ("auditor",),
+}
+INSTANCE: Final[Mapping[str, Mapping[str, bool]]] = {
+    "nobody": {},
+    "root": {"instance_admin": True},
+    "inspector": {"instance_auditor": True},
+}
+
+
+def settings_for(database: TestDatabase, **more: Any) -> Settings:
+    """Settings of a served application on a test database."""
+    return load_settings(
+        embedded=False,
+        environment="test",
+        database_url=SecretStr(database.app_dsn),
+        secret_key=SecretStr(SECRET),
+        jwt_secret_key=SecretStr(JWT_SECRET),
+        **{"db_pool_size": 4, **more},
+    )
+
+
+def new_mark() -> str:
+    """A word that stands nowhere else."""
+    return f"zq{secrets.token_hex(6)}"
+
+
+@dataclass
+class Records:
+    """What a project holds: for each kind of record and each state the ids of records in it."""
+
+    mark: str
+    ids: dict[str, dict[str, UUID]] = field(default_factory=dict[str, dict[str, UUID]])
+    values: dict[str, str] = field(default_factory=dict[str, str])
+    """Values by which one might ask for them: codes, outside references, addresses, correlation ids."""
+
+    def put(self, kind: str, state: str, identity: UUID) -> UUID:
+        """Remember a record."""
+        self.ids.setdefault(kind, {})[state] = identity
+        return identity
+
+    def all_ids(self) -> frozenset[str]:
+        """Every id, as text."""
+        return frozenset(str(one) for states in self.ids.values() for one in states.values())
+
+
+@dataclass
+class Office:
+    """The served application, and everybody who calls it."""
+
+    app: FastAPI
+    database: Database
+    vault: Vault
+    a: World
+    b: World
+    people: dict[str, UUID]
+    client: httpx2.AsyncClient
+    records: dict[str, Records] = field(default_factory=dict[str, Records])
+
+    @property
+    def parts(self) -> Parts:
+        """The application's parts."""
+        return cast("Parts", self.app.state.parts)
+
+    def world(self, who: str) -> World:
+        """The project whose member somebody is: `b:` marks those of the other one."""
+        return self.b if who.startswith("b:") else self.a
+
+    def person(self, who: str) -> UUID:
+        """The person's id: `analyst` is of project A, `b:analyst` of project B, `root` of none."""
+        if who in self.people:
+            return self.people[who]
+        return self.world(who).people[who.removeprefix("b:")]
+
+    def token(self, who: str) -> str:
+        """A fresh access token."""
+        return self.parts.tokens.issue(self.person(who), datetime.now(UTC))
+
+    def headers(self, who: str | None) -> dict[str, str]:
+        """What makes a request somebody's; nothing for `None`."""
+        return {} if who is None else {"Authorization": f"Bearer {self.token(who)}"}
+
+    async def call(
+        self, who: str | None, method: str, path: str, json: Any = None, *, base: str = PREFIX, **more: Any
+    ) -> httpx2.Response:
+        """One request in somebody's name (nobody's for None)."""
+        headers = {**self.headers(who), **more.pop("headers", {})}
+        if json is not None:
+            more["json"] = json
+        return await self.client.request(method, base + path, headers=headers, **more)
+
+    async def get(self, who: str | None, path: str, **more: Any) -> httpx2.Response:
+        """Read."""
+        return await self.call(who, "GET", path, **more)
+
+    async def post(self, who: str | None, path: str, json: Any = None, **more: Any) -> httpx2.Response:
+        """Propose or say."""
+        return await self.call(who, "POST", path, {} if json is None else json, **more)
+
+    async def patch(self, who: str | None, path: str, json: Any, **more: Any) -> httpx2.Response:
+        """Propose a change."""
+        return await self.call(who, "PATCH", path, json, **more)
+
+    async def delete(self, who: str | None, path: str, **more: Any) -> httpx2.Response:
+        """Propose a deletion."""
+        return await self.call(who, "DELETE", path, **more)
+
+    async def count(self, *tables: str) -> tuple[int, ...]:
+        """How many rows the tables have; without names, those that any write would touch."""
+        names = tables or ("ledger.event", "ledger.outbox", "ledger.idempotency", "ledger.vault", "identity.credential")
+        async with self.database.read() as session:
+            row = await session.one("select " + ", ".join(f"(select count(*) from {name})" for name in names))
+        return row or ()
+
+    async def sign_up(self, name: str, email: str, **rights: bool) -> UUID:
+        """A person who can sign in with PASSWORD."""
+        async with self.database.write() as session:
+            person = await Console(session, self.vault, "tests", "tests").person(name, email, PASSWORD, **rights)
+            await session.commit()
+        return person.id
+
+    async def newcomer(self, *roles: str, world: World | None = None) -> str:
+        """The name of a new member of a project, for tests that change what somebody may do."""
+        name = f"newcomer-{secrets.token_hex(4)}"
+        async with self.database.write() as session:
+            self.people[name] = await make_person(session, self.vault, name)
+            if roles:
+                await make_member(session, self.vault, (world or self.a).project, self.people[name], *roles)
+            await session.commit()
+        return name
+
+
+async def make_staff(database: Database, vault: Vault, mark: str, **project: Any) -> World:
+    """A project with a person for each role; the project and everybody in it carry the mark."""
+    prefix = project.setdefault("prefix", new_prefix())
+    async with database.write() as session:
+        people = {name: await make_person(session, vault, f"{name.title()} {mark}") for name in STAFF}
+        identity = await make_project(
+            session, vault, **{"name": f"Project {mark}", "description": f"About {mark}", **project}
+        )
+        for name, roles in STAFF.items():
+            await make_member(session, vault, identity, people[name], *roles)
+        await session.commit()
+    return World(database, vault, identity, people, prefix)
+
+
+async def furnish(world: World, mark: str) -> Records:
+    """One record of every kind in every state it can be in, each text with the mark."""
+    found = Records(mark)
+
+    async def waiting(kind: str, operation: str, target: UUID, patch: dict[str, Any], who: str = "operator") -> UUID:
+        outcome = await world.propose(
+            who, kind, operation, target, patch, reason=f"Waiting {mark}", stated_impact=_HIGH
+        )
+        assert outcome.approval is not None
+        return outcome.approval.id
+
+    # --- project, package types, people ---
+    found.put("project", "live", world.project)
+    works = await world.do("package_type", "create", None, _type(f"Works {mark}"), who="admin")
+    found.put("package_type", "live", works.id)
+    lots = await world.do("package_type", "create", None, _type(f"Lots {mark}"), who="admin")
+    found.put("package_type", "waiting", lots.id)
+    await waiting("package_type", "patch", lots.id, {"description": f"Changed {mark}"}, "admin")
+    for name, identity in world.people.items():
+        found.put("person", name, identity)
+    async with world.database.read() as session:
+        for person, identity in await session.all(
+            "select person_id, id from state.membership where project_id = %s", (world.project,)
+        ):
+            name = next(key for key, value in world.people.items() if value == person)
+            found.put("membership", {"viewer": "live", "analyst": "waiting"}.get(name, name), identity)
+    await waiting("membership", "patch", found.ids["membership"]["waiting"], {"roles": ["viewer"]}, "admin")
+    now = datetime.now(UTC)
+    for state, who in (("live", "admin"), ("waiting", "executive")):
+        lent = await world.do(
+            "delegation",
+            "create",
+            None,
+            {
+                "to_person": str(world.people["admin2"]),
+                "starts_at": (now + timedelta(days=1)).isoformat(),
+                "ends_at": (now + timedelta(days=2)).isoformat(),
+            },
+            who=who,
+        )
+        found.put("delegation", state, lent.id)
+    await waiting("delegation", "patch", found.ids["delegation"]["waiting"], {"revoked": True}, "executive")
+
+    # --- parties ---
+    for state in ("live", "waiting", "deleted"):
+        party = await world.do(
+            "party",
+            "create",
+            None,
+            {
+                "name": f"Vendor {state} {mark}",
+                "kind": "vendor",
+                "email": f"{state}@{mark}.example",
+                "external_ref": f"party-{state}-{mark}",
+                "contacts": [{"name": f"Contact {mark}", "email": f"contact@{mark}.example", "phone": f"tel {mark}"}],
+                "bank_details": {"holder": f"Holder {mark}", "account": f"account {mark}"},
+                "data": {"note": mark},
+            },
+        )
+        found.put("party", state, party.id)
+        found.values[f"party.{state}.email"] = f"{state}@{mark}.example"
+    found.values["party.external_ref"] = f"party-live-{mark}"
+    await waiting("party", "patch", found.ids["party"]["waiting"], {"bank_details": {"holder": f"Other {mark}"}})
+    await world.do("party", "delete", found.ids["party"]["deleted"], reason=f"Gone {mark}")
+
+    # --- packages and tasks ---
+    for state in ("live", "waiting", "deleted"):
+        package = await world.do(
+            "package",
+            "create",
+            None,
+            {
+                "title": f"Package {state} {mark}",
+                "description": f"All about {mark}",
+                "package_type": f"Works {mark}",
+                "owner_id": str(world.people["operator"]),
+                "vendor_id": str(found.ids["party"]["live"]),
+                "amount": "50000.00",
+                "currency": "EUR",
+                "planned_start": "2026-01-01",
+                "planned_end": "2026-12-31",
+                "external_ref": f"package-{state}-{mark}",
+                "data": {"note": mark},
+            },
+        )
+        found.put("package", state, package.id)
+        found.values[f"package.{state}.code"] = package.code
+    found.values["package.external_ref"] = f"package-live-{mark}"
+    await world.do("package", "transition", found.ids["package"]["waiting"], {"status": "submitted"})
+    await waiting("package", "patch", found.ids["package"]["waiting"], {"title": f"Changed {mark}"})
+    for state in ("live", "waiting", "deleted"):
+        task = await world.do(
+            "task",
+            "create",
+            None,
+            {
+                "package_id": str(found.ids["package"]["live"]),
+                "title": f"Task {state} {mark}",
+                "description": f"Do {mark}",
+                "assignee_id": str(world.people["operator"]),
+                "due_date": "2026-06-30",
+                "external_ref": f"task-{state}-{mark}",
+                "data": {"note": mark},
+            },
+        )
+        found.put("task", state, task.id)
+    found.values["task.external_ref"] = f"task-live-{mark}"
+    await waiting("task", "patch", found.ids["task"]["waiting"], {"title": f"Changed {mark}"})
+    await world.do("task", "delete", found.ids["task"]["deleted"], reason=f"Gone {mark}")
+    await world.do("package", "delete", found.ids["package"]["deleted"], reason=f"Gone {mark}")
+
+    # --- comments, by somebody whom the matrix lets act ---
+    for state in ("live", "waiting", "deleted"):
+        comment = await world.do(
+            "comment",
+            "create",
+            None,
+            {
+                "entity_type": "package",
+                "entity_id": str(found.ids["package"]["live"]),
+                "body": f"Comment {state} {mark}",
+            },
+            who="analyst",
+        )
+        found.put("comment", state, comment.id)
+    await waiting("comment", "patch", found.ids["comment"]["waiting"], {"body": f"Changed {mark}"}, "analyst")
+    await world.do("comment", "delete", found.ids["comment"]["deleted"], who="analyst", reason=f"Gone {mark}")
+
+    # --- approvals in each status ---
+    await _approvals(world, mark, found)
+    async with world.database.read() as session:
+        row = await session.one(
+            "select id, correlation_id from ledger.event where stream_id = %s order by position limit 1",
+            (found.ids["package"]["live"],),
+        )
+        assert row is not None
+        found.put("event", "live", row[0])
+        found.values["correlation_id"] = row[1]
+    return found
+
+
+async def _approvals(world: World, mark: str, found: Records) -> None:
+    async def proposed(state: str, title: str, who: str = "analyst", impact: Any = None) -> Any:
+        package = await world.do("package", "create", None, {"title": f"For {state} {mark}"}, who="operator")
+        outcome = await world.propose(
+            who,
+            "package",
+            "patch",
+            package.id,
+            {"title": f"{title} {mark}"},
+            reason=f"Reason {mark}",
+            stated_impact=impact or _HIGH,
+        )
+        assert outcome.approval is not None
+        found.put("approval", state, outcome.approval.id)
+        return outcome.approval
+
+    await proposed("live", "Pending")
+    await proposed("waiting", "To confirm", impact=_MEDIUM)
+    ended = await proposed("deleted", "Sent back")
+    await world.say("admin2", ended, "request_changes", reason=f"Say more {mark}", shown=ended.digest)
+    applied = await proposed("applied", "Applied")
+    await world.say("admin2", applied, "approve", shown=applied.digest)
+
+
+def _type(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": f"Kind of {name}",
+        "fields_schema": {"type": "object", "properties": {"note": {"type": "string"}}},
+    }
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    """The application, started, and a client that calls it in this process."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://pmis.test", timeout=60) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def open_office(database: TestDatabase, **settings: Any) -> AsyncGenerator[Office]:
+    """Two staffed projects and the application on one database."""
+    app = create_app(settings_for(database, **settings))
+    vault = Vault(SECRET)
+    pool = Database(database.app_dsn, size=4)
+    await pool.open()
+    try:
+        marks = new_mark(), new_mark()
+        a, b = [await make_staff(pool, vault, mark) for mark in marks]
+        async with pool.write() as session:
+            people = {name: await make_person(session, vault, name.title(), **INSTANCE[name]) for name in INSTANCE}
+            await session.commit()
+        async with serving(app) as client:
+            yield Office(app, pool, vault, a, b, people, client, {"a": Records(marks[0]), "b": Records(marks[1])})
+    finally:
+        await pool.close()

@@ -26,6 +26,15 @@ GROUPS: Final = (
     "server",
     "ledger",
     "verify",
+    "login",
+    "project",
+    "package",
+    "task",
+    "party",
+    "approval",
+    "audit",
+    "policy",
+    "people",
     "dev",
 )
 """The modules of `pmis.cli` that hold commands, in the order of the help."""

@@ -1,0 +1,207 @@
+"""What commands print: tables and records for people, the API's own JSON for programs.
+
+Colours and the width of the window count only on a terminal; elsewhere nothing is coloured, cut or wrapped.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+import typer
+
+from pmis.cli.text import NOTHING, changes, label, money, printable, value, words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+    from pmis.cli.client import Json, Listed
+    from pmis.cli.lookup import Lookup
+
+_UNLIMITED: Final = 100_000
+_MOST_LINES: Final = 40
+STYLES: Final[Mapping[str, str]] = {
+    "applied": "green",
+    "completed": "green",
+    "active": "green",
+    "pending": "yellow",
+    "confirmation_required": "yellow",
+    "changes_requested": "yellow",
+    "on_hold": "yellow",
+    "blocked": "yellow",
+    "rejected": "red",
+    "voided": "red",
+    "expired": "red",
+    "cancelled": "red",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a list. What `flexible` ones hold is cut when the window is too narrow; the others never are."""
+
+    head: str
+    cell: Callable[[Json, Lookup], str]
+    right: bool = False
+    flexible: bool = False
+    status: bool = False
+
+
+class Screen:
+    """Standard output, or standard error where the other belongs to a program."""
+
+    def __init__(self, *, err: bool = False) -> None:
+        """Write to the stream as it is now."""
+        self._stream: TextIO = sys.stderr if err else sys.stdout
+        reconfigure = getattr(self._stream, "reconfigure", None)
+        if reconfigure is not None:  # an old locale must not turn an answer into a failure
+            reconfigure(errors="replace")
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> Console:
+        """Rich's console, made when first needed."""
+        if self._console is None:
+            from rich.console import Console  # noqa: PLC0415 - loads slowly, and `--json` and help need none of it
+
+            self._console = Console(
+                file=self._stream,
+                width=None if self._stream.isatty() else _UNLIMITED,
+                highlight=False,
+                markup=False,
+                emoji=False,
+            )
+        return self._console
+
+    def line(self, text: str = "", *, style: str | None = None) -> None:
+        """A line of text."""
+        from rich.text import Text  # noqa: PLC0415 - see above
+
+        self.show(Text(text, style=style or ""))
+
+    def show(self, what: RenderableType) -> None:
+        """Anything Rich can show, without the blanks that it puts at the ends of lines."""
+        with self.console.capture() as captured:
+            self.console.print(what)
+        text = "\n".join(line.rstrip(" ") for line in captured.get().split("\n"))
+        self._stream.write(text)
+        self._stream.flush()
+
+    def table(self, columns: Sequence[Column], records: Iterable[Json], lookup: Lookup) -> None:
+        """Records, one a line."""
+        from rich.table import Table  # noqa: PLC0415 - see above
+        from rich.text import Text  # noqa: PLC0415
+
+        rows = [[column.cell(record, lookup).replace("\n", " ") for column in columns] for record in records]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for i, column in enumerate(columns):
+            cells = [Text(row[i]).cell_len for row in rows]
+            table.add_column(
+                column.head,
+                justify="right" if column.right else "left",
+                no_wrap=True,
+                overflow="ellipsis" if column.flexible else "crop",
+                min_width=None if column.flexible else max([len(column.head), *cells]),
+            )
+        for row in rows:
+            table.add_row(
+                *(
+                    Text(cell, style=STYLES.get(cell, "") if column.status else "")
+                    for cell, column in zip(row, columns, strict=True)
+                )
+            )
+        self.show(table)
+
+    def pairs(self, pairs: Iterable[tuple[str, str | Text]], *, indent: int = 2) -> None:
+        """Names with their values, one below the other; a long value is wrapped beside its name."""
+        from rich.padding import Padding  # noqa: PLC0415 - see above
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, found in pairs:
+            grid.add_row(Text(name, style="dim"), Text(found) if isinstance(found, str) else found)
+        if grid.row_count:
+            self.show(Padding(grid, (0, 0, 0, indent)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field before and after. `fresh` is set for a new record, of which there is no before."""
+
+    field: str
+    before: Any
+    after: Any
+    fresh: bool = False
+    currency_before: Any = None
+    currency_after: Any = None
+
+    def shown(self, lookup: Lookup) -> tuple[str, str]:
+        """Both values as people read them."""
+        if self.field in ("amount", "budget"):
+            return money(self.before, self.currency_before), money(self.after, self.currency_after)
+        return (
+            lookup.name(self.field, self.before) or value(self.before),
+            lookup.name(self.field, self.after) or value(self.after),
+        )
+
+    def pair(self, lookup: Lookup) -> tuple[str, Text]:
+        """The field's name, and what becomes of it."""
+        from rich.text import Text  # noqa: PLC0415 - see above
+
+        before, after = self.shown(lookup)
+        if self.fresh:
+            return label(self.field), Text(after, style="green")
+        return label(self.field), Text.assemble((before, "red"), " → ", (after, "green"))
+
+
+def differences(
+    fields: Iterable[tuple[str, Any, Any]], *, fresh: bool = False, currencies: tuple[Any, Any] = (None, None)
+) -> list[Difference]:
+    """The differences in fields with their values before and after, objects taken apart."""
+    found: list[Difference] = []
+    for field, before, after in fields:
+        parts = [(field, before, after)] if fresh and not isinstance(after, dict) else changes(before, after, field)
+        found += [Difference(name, old, new, fresh, *currencies) for name, old, new in parts]
+    return found
+
+
+def as_json(body: bytes) -> None:
+    """The API's JSON as it came."""
+    typer.echo(body)
+
+
+def listing(
+    found: Listed, columns: Sequence[Column], lookup: Lookup, *, json: bool, nothing: str, screen: Screen | None = None
+) -> None:
+    """A list for people or programs; says when there is more."""
+    if json:
+        as_json(found.body)
+        return
+    if not found.items:
+        typer.echo(nothing, err=True)
+        return
+    (screen or Screen()).table(columns, found.items, lookup)
+    if found.next is not None:
+        typer.echo(f"{len(found.items)} are shown and there are more: --limit N or --all shows them.", err=True)
+
+
+def needed(steps: Sequence[Mapping[str, Any]], lookup: Lookup, *, serial: bool) -> str:
+    """Who must still agree, in words."""
+    said: list[str] = []
+    for step in steps:
+        count = step.get("missing", step["quorum"])
+        roles = words([f"{printable(str(role))}{'s' if count > 1 else ''}" for role in step["roles"]], "or")
+        named = [lookup.name("person_id", person) or NOTHING for person in cast("list[str]", step.get("people") or [])]
+        who = f"{count} {roles}" + (f" among {words(named, 'or')}" if named else "")
+        name = printable(str(step["name"]))
+        said.append(f"{who} ({name[:1].lower()}{name[1:]})")
+    if not said:
+        return "nobody"
+    return ", then ".join(said) if serial else words(said)

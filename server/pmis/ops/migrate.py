@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pmis.kit.settings import Settings
 
+LOCK_TIMEOUT_MS: Final = 5000
 _LOCK: Final = 0x504D4953  # "PMIS"
 _REVISION: Final = re.compile(
     r'^(?P<name>revision|down_revision)(?:\s*:[^=]+)?\s*=\s*(?:"(?P<value>[^"]+)"|None)\s*$', re.MULTILINE
@@ -87,6 +88,8 @@ def upgrade_database(dsn: str) -> str | None:
     try:
         with psycopg.connect(dsn, autocommit=True, application_name="pmis migrate") as connection:
             connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
+            # Only now: another migration is waited for, a lock in the way is not.
+            connection.execute("select set_config('lock_timeout', %s, false)", (str(LOCK_TIMEOUT_MS),))
             current = current_revision(connection)
             if is_up_to_date(connection):
                 return None
@@ -131,7 +134,7 @@ def _run_alembic(dsn: str) -> None:
     engine = create_engine(
         dsn.replace("postgresql://", "postgresql+psycopg://", 1),
         poolclass=pool.NullPool,
-        connect_args={"options": "-c lock_timeout=5000 -c statement_timeout=600000 -c timezone=UTC"},
+        connect_args={"options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c statement_timeout=600000 -c timezone=UTC"},
     )
     try:
         with engine.connect() as connection:

@@ -323,7 +323,7 @@ class EmbeddedPostgres:
 
 
 def create_login(connection: Connection, name: str, password: str) -> None:
-    """Create a role that may sign in. The verifier is made here: a failed statement would show a password in the log."""
+    """Create a role that may sign in. The server gets a verifier: it logs a failed statement as it is."""
     from psycopg import sql  # noqa: PLC0415 - see bootstrap
 
     verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()

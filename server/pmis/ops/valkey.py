@@ -153,7 +153,7 @@ async def ping(url: str, *, timeout_seconds: float = 2.0) -> None:
     except TimeoutError:
         raise BrokerError(f"no answer within {timeout_seconds:g} s") from None
     except OSError as error:
-        raise BrokerError(error.strerror or str(error)) from None
+        raise BrokerError(os.strerror(error.errno) if error.errno else str(error)) from None
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *words: str) -> None:

@@ -1,0 +1,155 @@
+"""The doctor finds what is wrong, says what to do, and does not cry wolf."""
+
+from __future__ import annotations
+
+import shutil
+
+import psycopg
+import pytest
+
+from pmis.kit.settings import Settings
+from pmis.ops import doctor
+from pmis.ops import postgres as pg
+from pmis.ops.datafolder import DataFolder
+from pmis.ops.doctor import Level, examine
+
+GOOD = {"secret_key": "fV3kq9ZtY0wB7nLxR2sD5hJ8mC1pGaEu", "jwt_secret_key": "Qb6yT4vN8zK1cX9rW3eS7uF2jH5gMdPo"}
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch, tmp_path):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PMIS_DATA_DIR", str(tmp_path / "data"))
+
+
+def findings(dsn=None, **values):
+    """The findings by check; a check with several keeps its worst."""
+    found = {}
+    for finding in examine(**GOOD, **({"database_url": dsn} if dsn else {}), **values):
+        if finding.check not in found or finding.level > found[finding.check].level:
+            found[finding.check] = finding
+    return found
+
+
+def test_a_good_install(database):
+    found = findings(database.app_dsn)
+    assert {check: finding.level for check, finding in found.items()} == {
+        "settings": Level.OK,
+        "database": Level.OK,
+        "login": Level.OK,
+        "schema": Level.OK,
+        "clock": Level.OK,
+        "privileges": Level.OK,
+        "seal": found["seal"].level,
+        "broker": Level.WARNING,
+        "disk": Level.OK,
+    }
+    assert found["schema"].text.startswith("at revision ")
+
+
+@pytest.mark.parametrize(
+    ("login", "power"), [("owner", "owns the tables of the log"), ("admin", "is a superuser and may create roles")]
+)
+def test_a_login_with_too_much_power(database, login, power):
+    found = findings(getattr(database, f"{login}_dsn"))
+    assert found["login"].level is Level.ERROR
+    assert power in found["login"].text
+    assert "pmis_app alone" in found["login"].advice
+    assert found["privileges"].level is Level.ERROR
+
+
+def test_a_login_with_too_little(database):
+    found = findings(database.auditor_dsn)
+    assert found["privileges"].level is Level.ERROR
+    assert "may not append events" in found["privileges"].text
+
+
+def test_a_direct_grant_on_the_log(make_database):
+    database = make_database("granted")
+    with psycopg.connect(database.owner_dsn) as connection:
+        connection.execute("grant update, delete on ledger.event to pmis_app")
+    found = findings(database.app_dsn)
+    assert found["privileges"].text == "The API's login may update, delete events directly."
+
+
+def test_an_empty_an_older_and_a_newer_database(make_database, cluster):
+    database = make_database("revisions")
+    for revision, text in (("0001", "is needed"), ("9999", "does not know")):
+        with psycopg.connect(database.owner_dsn) as connection:
+            connection.execute("update public.alembic_version set version_num = %s", (revision,))
+        found = findings(database.app_dsn)["schema"]
+        assert (found.level, text in found.text) == (Level.ERROR, True)
+    with psycopg.connect(cluster.admin_dsn, autocommit=True) as connection:
+        pg.create_database(connection, "pmis_nothing")
+    try:
+        found = findings(cluster.server.url(pg.APP, "pmis_nothing"))["schema"]
+        assert (found.text, found.advice) == ("The database is empty.", "Run `pmis migrate`.")
+    finally:
+        with psycopg.connect(cluster.admin_dsn, autocommit=True) as connection:
+            pg.drop_database(connection, "pmis_nothing")
+
+
+def test_a_database_out_of_reach():
+    found = findings("postgresql://u@127.0.0.1:1/d")["database"]
+    assert found.level is Level.ERROR
+    assert "refused" in found.text
+    assert findings()["database"].text.startswith("DATABASE_URL is not set")
+
+
+def test_events_that_nobody_seals(make_database):
+    database = make_database("unsealed")
+    with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update ledger.event set occurred_at = occurred_at - interval '1 day'")
+    found = findings(database.app_dsn)["seal"]
+    assert found.level is Level.WARNING
+    assert "wait since" in found.text
+
+
+@pytest.mark.parametrize(("free", "level"), [(100 << 20, Level.ERROR), (500 << 20, Level.WARNING), (5 << 30, Level.OK)])
+def test_the_disk(monkeypatch, free, level):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: type("usage", (), {"free": free}))
+    assert findings()["disk"].level is level
+
+
+@pytest.mark.parametrize(("skew", "level"), [(0, Level.OK), (-5, Level.WARNING), (300, Level.ERROR)])
+def test_the_clock(database, monkeypatch, skew, level):
+    import time
+
+    monkeypatch.setattr(doctor.time, "time", lambda real=time.time: real() + skew)
+    assert findings(database.app_dsn)["clock"].level is level
+
+
+def test_a_broker_that_does_not_answer():
+    found = findings(redis_url="redis://127.0.0.1:1")["broker"]
+    assert (found.level, "refused" in found.text) == (Level.ERROR, True)
+
+
+def test_weak_settings_in_production():
+    found = [
+        finding for finding in examine(environment="production", secret_key="short") if finding.check == "settings"
+    ]
+    assert [finding.text for finding in found] == [
+        "SECRET_KEY is too short (5 bytes, at least 32 needed).",
+        "JWT_SECRET_KEY is not set.",
+    ]
+
+
+def test_settings_that_cannot_be_read(monkeypatch):
+    monkeypatch.setenv("API_PORT", "many")
+    (finding,) = examine()
+    assert (finding.check, finding.level) == ("settings", Level.ERROR)
+
+
+def test_a_misspelt_setting(monkeypatch):
+    monkeypatch.setenv("PMIS_DATADIR", "/x")
+    assert "PMIS_DATADIR is set, and PMIS knows no such setting." in {finding.text for finding in examine(**GOOD)}
+
+
+def test_a_folder_in_use_and_one_that_was_left(tmp_path):
+    folder = DataFolder(tmp_path / "data")
+    with folder.held():
+        folder.runtime_file.write_text("{}")
+        assert findings()["up"].level is Level.OK
+    assert "was killed" in findings()["up"].text

@@ -34,12 +34,16 @@ def search_terms(text: str) -> str:
 
 
 def search_filter() -> Filter:
-    """`q`: full text, every word must begin some word of the record."""
+    """`q`: full text, every word must begin some word of the record.
 
-    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+    The hits are an array, not a join: a generic plan would join every record of the project with every hit.
+    """
+
+    def clause(table: sa.Table, project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         query = sa.func.to_tsquery(sa.literal_column("'simple'::regconfig"), sa.bindparam("q", type_=sa.Text))
-        found = sa.select(SEARCH.c.entity_id).where(sa.literal_column("search.vector").op("@@")(query))
-        return table.c.id.in_(found)
+        vector = sa.literal_column("search.vector")
+        found = sa.select(SEARCH.c.entity_id).where(vector.op("@@")(query), SEARCH.c.project_id == project)
+        return table.c.id == sa.func.any(sa.func.array(found.scalar_subquery()))
 
     return Filter(
         clause,
@@ -62,7 +66,7 @@ def one_of(column: str, known: frozenset[str] | None, description: str, example:
             raise ValueError(message)
         return {column: given}
 
-    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+    def clause(table: sa.Table, _project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         return table.c[column] == sa.func.any(sa.bindparam(column, type_=sa.ARRAY(sa.Text)))
 
     return Filter(clause, values, f"{description}; several separated by commas.", example)
@@ -71,7 +75,7 @@ def one_of(column: str, known: frozenset[str] | None, description: str, example:
 def equals(column: str, convert: Callable[[str], Any], description: str, example: str) -> Filter:
     """Exactly this value."""
 
-    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+    def clause(table: sa.Table, _project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         return table.c[column] == sa.bindparam(column, type_=table.c[column].type)
 
     return Filter(clause, lambda text: {column: convert(text)}, description, example)
@@ -80,7 +84,7 @@ def equals(column: str, convert: Callable[[str], Any], description: str, example
 def at_most(parameter: str, column: str, convert: Callable[[str], Any], description: str, example: str) -> Filter:
     """This value or less."""
 
-    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+    def clause(table: sa.Table, _project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         return table.c[column] <= sa.bindparam(parameter, type_=table.c[column].type)
 
     return Filter(clause, lambda text: {parameter: convert(text)}, description, example)
@@ -89,7 +93,7 @@ def at_most(parameter: str, column: str, convert: Callable[[str], Any], descript
 def at_least(parameter: str, column: str, convert: Callable[[str], Any], description: str, example: str) -> Filter:
     """This value or more."""
 
-    def clause(table: sa.Table) -> sa.ColumnElement[bool]:
+    def clause(table: sa.Table, _project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         return table.c[column] >= sa.bindparam(parameter, type_=table.c[column].type)
 
     return Filter(clause, lambda text: {parameter: convert(text)}, description, example)

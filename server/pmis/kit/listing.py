@@ -47,9 +47,12 @@ def state_table(name: str, *columns: sa.Column[Any]) -> sa.Table:
 
 @dataclass(frozen=True)
 class Filter:
-    """A query parameter that narrows a list. `values` turns its text into parameters, or raises ValueError."""
+    """A query parameter that narrows a list. `values` turns its text into parameters, or raises ValueError.
 
-    clause: Callable[[sa.Table], sa.ColumnElement[bool]]
+    `clause` is given the table and the project whose rows are being read.
+    """
+
+    clause: Callable[[sa.Table, sa.ColumnElement[Any]], sa.ColumnElement[bool]]
     values: Callable[[str], Mapping[str, Any]]
     description: str
     example: str
@@ -94,12 +97,16 @@ def _statement(
     spread: bool,
 ) -> str:
     table = listing.table
+    unnested = sa.func.unnest(sa.bindparam("projects", type_=postgresql.ARRAY(sa.Uuid)))
+    projects = unnested.table_valued("id").alias("p")
+    project = projects.c.id if spread else sa.bindparam("project", type_=sa.Uuid)
     name = listing.orders[order]
     key = table.c[name]
     keys = [table.c.id] if name == "id" else [key, table.c.id]
     query = sa.select(table.c.doc, *[column.label(f"key{i}") for i, column in enumerate(keys)])
+    query = query.where(table.c.project_id == project)
     for parameter in filters:
-        query = query.where(listing.filters[parameter].clause(table))
+        query = query.where(listing.filters[parameter].clause(table, project))
     if listing.hides_deleted and not deleted:
         query = query.where(~table.c.deleted)
     if after:
@@ -113,12 +120,8 @@ def _statement(
     limit = sa.bindparam("limit", type_=sa.Integer)
     ordered = [column.desc() if descending else column.asc() for column in keys]
     if not spread:
-        query = (
-            query.where(table.c.project_id == sa.bindparam("project", type_=sa.Uuid)).order_by(*ordered).limit(limit)
-        )
-        return str(query.compile(dialect=_DIALECT))
-    projects = sa.func.unnest(sa.bindparam("projects", type_=postgresql.ARRAY(sa.Uuid))).table_valued("id").alias("p")
-    each = query.where(table.c.project_id == projects.c.id).order_by(*ordered).limit(limit).lateral("each")
+        return str(query.order_by(*ordered).limit(limit).compile(dialect=_DIALECT))
+    each = query.order_by(*ordered).limit(limit).correlate(projects).lateral("each")
     outer = [each.c[f"key{i}"] for i in range(len(keys))]
     spread_query = (
         sa.select(each.c.doc, *outer)

@@ -507,6 +507,7 @@ class Policy(Strict):
         yield from self.tiers.problems()
         yield from self._step_problems()
         yield from _under(("approvals",), self.approvals.problems())
+        yield from self._seat_problems()
 
     def _noun_problems(self, name: str, noun: Noun) -> Iterator[Problem]:
         if ANY not in noun.fields:
@@ -566,6 +567,21 @@ class Policy(Strict):
                     yield (*at, *where, "id"), f"{rule.id!r} is the id of another step elsewhere"
                 own.add(rule.id)
                 yield from _under((*at, *where), rule.problems())
+
+    def _seat_problems(self) -> Iterator[Problem]:
+        """A tier whose step a route already asks for adds nobody there; a stricter route must not come out smaller."""
+        for height in range(1, len(self.tiers.levels) + 1):
+            tiers = [tier.step for tier in self.tiers.levels[:height]]
+            largest: tuple[int, Route] = (0, Route.CONFIRM)
+            for route in APPROVAL_ROUTES:
+                asked = {step.id: step.quorum for step in (*self.approvals.by_route[route].steps, *tiers)}
+                seats = sum(asked.values())
+                if seats < largest[0]:
+                    more, laxer = largest
+                    what = f"with tier {tiers[-1].id!r}, {seats} must agree here, but {more} on the laxer {laxer}"
+                    yield ("approvals", route, "steps"), what
+                else:
+                    largest = (seats, route)
 
     def _step_lists(self) -> Iterator[tuple[Location, list[tuple[Location, StepRule]]]]:
         for route, rule in self.approvals.by_route.items():

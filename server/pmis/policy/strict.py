@@ -30,7 +30,9 @@ LevelWord = Annotated[Level, BeforeValidator(_level), PlainSerializer(lambda lev
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.:-]{0,63}$")]
 """A name that rules, reasons and records refer to."""
 
-Sentence = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Sentence = Annotated[
+    str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
+]
 """A line for people."""
 
 T = TypeVar("T")

@@ -63,7 +63,10 @@ def faults(document: Any) -> dict[str, str]:
         Policy.parse(document)
     assert caught.value.status == 422
     assert caught.value.extra == {"errors": caught.value.errors}
-    return {one["pointer"]: one["problem"] for one in caught.value.errors}
+    found: dict[str, str] = {}
+    for one in caught.value.errors:
+        found[one["pointer"]] = " | ".join(filter(None, (found.get(one["pointer"]), one["problem"])))
+    return found
 
 
 class TestWhole:
@@ -129,6 +132,7 @@ SHAPE = [
     (changed(("/version", 0)), "/version", "greater than or equal to 1"),
     (changed(("/format", "pmis-policy-v2")), "/format", "use 'pmis-policy-v1'"),
     (changed(("/name", "a\nb")), "/name", "it does not match"),
+    (changed(("/name", "a\u0085b")), "/name", "it does not match"),
     (changed(("/name", "")), "/name", "at least 1 character"),
     (changed(("/solo/enabled", 1)), "/solo/enabled", "write true or false"),
     (changed(("/matrix/low/low", "MAYBE")), "/matrix/low/low", "use 'AUTO', 'CONFIRM', 'APPROVAL_REQUIRED'"),
@@ -337,6 +341,11 @@ MEANING = [
         "/approvals/ESCALATE/steps",
         "2 must agree here, but at least 4 different people have to",
     ),
+    (
+        changed(("/approvals/APPROVAL_REQUIRED/steps/0/quorum", 2)),
+        "/approvals/EXECUTIVE_APPROVAL/steps",
+        "with tier 'executive', 2 must agree here, but 3 on the laxer APPROVAL_REQUIRED",
+    ),
     (without("/approvals/ESCALATE/deadline_hours"), "/approvals/ESCALATE", "deadline_hours is missing"),
     (
         changed(("/approvals/ESCALATE/deadline_hours", 168)),
@@ -415,6 +424,9 @@ class TestLookingThingsUp:
 
     def test_the_delegation_limit_is_a_span_of_time(self):
         assert default_policy().delegation.longest.days == 90
+
+    def test_the_keys_of_a_part_that_may_be_left_out_are_those_it_has_when_it_is_there(self):
+        assert module._inside(dict[str, module.When | None], "any") is module.When
 
     def test_named_people_reach_the_step(self):
         step = budget_matrix().tiers.levels[0].step.step

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,6 +22,7 @@ from pmis.kit.errors import PmisError, UnauthenticatedError
 
 DEFAULT: Final = "default"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ADDRESS: Final = re.compile(r"[^\s\\\x00-\x1f\x7f]{1,300}")
 _OTHERS: Final = 0o077
 
 
@@ -63,7 +64,15 @@ class Account:
     @property
     def has_expired(self) -> bool:
         """Whether the token is past its time, by this machine's clock."""
-        return self.expires_at is not None and datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
+        if self.expires_at is None:
+            return False
+        try:
+            return datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
+        except (ValueError, TypeError):  # somebody edited the file; the server knows
+            return False
+
+
+_FIELDS: Final = frozenset(one.name for one in fields(Account)) - {"profile"}
 
 
 def folder() -> Path:
@@ -105,10 +114,13 @@ def read(profile: str) -> Account | None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is damaged; sign in again"
         raise AccountError(f"{path} cannot be read: {reason}.") from None
-    try:
-        return Account(**{**cast("dict[str, Any]", known), "profile": profile})
-    except TypeError:
-        raise AccountError(f"{path} was written by another version of PMIS. Sign in again.") from None
+    values = cast("dict[str, Any]", known) if isinstance(known, dict) else {}
+    sound = {"url", "token"} <= set(values) <= _FIELDS and all(
+        isinstance(one, str) or (one is None and name not in ("url", "token")) for name, one in values.items()
+    )
+    if not sound:
+        raise AccountError(f"{path} is not what this version of PMIS writes. Sign in again.")
+    return Account(**{**values, "profile": profile})
 
 
 def keep(account: Account) -> Path:
@@ -190,7 +202,7 @@ def address(text: str) -> str:
         sound = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
     except ValueError:
         parts, sound = None, False
-    if parts is None or not sound or parts.query or parts.fragment or parts.username or not url.isprintable():
+    if parts is None or not sound or parts.query or parts.fragment or parts.username or not _ADDRESS.fullmatch(url):
         raise AddressError(f"{text[:200]!r} is not the address of an API, such as http://127.0.0.1:8000.")
     return url
 

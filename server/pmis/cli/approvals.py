@@ -26,8 +26,8 @@ _DONE: Final[Mapping[str, str]] = {
 }
 
 
-def outcome(answer: Answer, lookup: Lookup, *, operation: str, json: bool) -> None:
-    """What became of a proposal or a decision, in plain words."""
+def outcome(answer: Answer, lookup: Lookup, *, operation: str, json: bool, kind: str = "record") -> None:
+    """What became of a proposal or a decision, in plain words. `kind` names a record that has no name of its own."""
     if json:
         as_json(answer.body)
         return
@@ -43,7 +43,7 @@ def outcome(answer: Answer, lookup: Lookup, *, operation: str, json: bool) -> No
         done = _DONE.get(operation, "changed")
         if operation == "transition" and "status" in record:
             done = f"now {printable(str(record['status']))}"
-        name = title_of(record) if record else printable(str((approval or {}).get("label", "it")))
+        name = title_of(record) or printable(str(approval["label"] if approval else f"the {kind}"))
         version = f" (version {record['version']})" if "version" in record else ""
         through = f"approval {short(approval['id'])}" if approval else "applied at once"
         screen.line(f"{name} is {done}{version}; {rule}; {through}.", style="green")

@@ -9,7 +9,7 @@ import typer
 from pmis.cli import options
 from pmis.cli.approvals import Events
 from pmis.cli.client import connected
-from pmis.cli.lookup import Lookup
+from pmis.cli.lookup import COLLECTIONS, Lookup
 from pmis.cli.output import Column, Screen, listing
 from pmis.cli.output import as_json as print_json
 from pmis.cli.text import moment, printable, short
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pmis.cli.client import Json
 
 app = typer.Typer(name="audit", help="The log: what happened, to what, by whom.", no_args_is_help=True)
-_PATHS: Final = {"package": "packages", "task": "tasks", "party": "parties", "project": "projects", "person": "people"}
 
 
 def _who(event: Json, _lookup: Lookup) -> str:
@@ -121,6 +120,6 @@ def record(
     """The events of one record alone, the newest first."""
     with connected(account, as_json=as_json) as api:
         lookup = Lookup(api)
-        identity = lookup.identity(_PATHS.get(kind, f"{kind}s"), reference)
+        identity = lookup.identity(COLLECTIONS[kind], reference) if kind in COLLECTIONS else reference
         found = api.listed("audit", kind, identity, limit=limit, everything=everything)
         listing(found, _COLUMNS, lookup, json=as_json, nothing="There are no such events.")

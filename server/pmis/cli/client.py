@@ -38,11 +38,13 @@ PAGE: Final = 200
 _ATTEMPTS: Final = 5
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _FIRST_WAIT_SECONDS: Final = 0.2
+_GIVES_UP_SECONDS: Final = 60.0
 _AGAIN: Final = frozenset({409, 429, 503})
 """Answers that, with a `Retry-After`, ask for the same request again."""
 _REFERENCE: Final = re.compile(r"[^\x00-\x20\x7f/\\?#%]{1,300}")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _UNAUTHENTICATED: Final = 401
+_FIRST_REDIRECT: Final = 300
 _FIRST_REFUSAL: Final = 400
 _FIRST_FAULT: Final = 500
 
@@ -108,12 +110,15 @@ class Api:
             if not _KEY.fullmatch(account.token[:255]) or not account.token.isascii():
                 raise BadArgumentError("The access token holds what no token holds. Run `pmis login`.")
             headers["Authorization"] = f"Bearer {account.token}"
-        self._http = httpx2.Client(
-            base_url=url + BASE,
-            headers=headers,
-            timeout=httpx2.Timeout(30.0, connect=5.0),
-            trust_env=not accounts.is_local(url),
-        )
+        try:
+            self._http = httpx2.Client(
+                base_url=url + BASE,
+                headers=headers,
+                timeout=httpx2.Timeout(30.0, connect=5.0),
+                trust_env=not accounts.is_local(url),
+            )
+        except (httpx2.InvalidURL, ValueError) as error:  # a host that is none, a proxy that is none
+            raise BadArgumentError(f"{printable(url)} cannot be reached: {printable(str(error))}.") from None
 
     def close(self) -> None:
         """Let the connection go."""
@@ -161,6 +166,12 @@ class Api:
         answer = self._answer(request)
         if answer.status >= _FIRST_REFUSAL:
             raise self._refusal(answer)
+        if answer.status >= _FIRST_REDIRECT:
+            # Not followed: neither a password nor a token goes where nobody said it should.
+            raise UnavailableError(
+                f"{self.url} sends its callers on to {printable(answer.headers.get('location', 'nowhere'))}. "
+                "Sign in at the right address with `pmis login --url`."
+            )
         return answer
 
     def _answer(self, request: httpx2.Request) -> Answer:
@@ -168,17 +179,22 @@ class Api:
 
         wait = _FIRST_WAIT_SECONDS
         answer: Answer | None = None
-        lost: httpx2.TransportError | None = None
+        lost: Exception | None = None
+        began = time.monotonic()
         for attempt in range(_ATTEMPTS):
             if attempt:
+                if time.monotonic() - began + wait > _GIVES_UP_SECONDS:
+                    break
                 time.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
             try:
                 response = self._http.send(request)
+            except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.DecodingError) as error:
+                raise self._unreachable(error) from None
             except httpx2.TransportError as error:
                 if attempt == 0 and isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
                     raise self._unreachable(error) from None
-                lost = error
+                lost, answer = error, None
                 continue
             answer = Answer(response.status_code, response.content, response.headers)
             after = response.headers.get("retry-after", "")
@@ -187,10 +203,10 @@ class Api:
             wait = min(max(float(after), wait), _LONGEST_WAIT_SECONDS)
         if answer is not None:
             return answer
-        if request.method == "GET":
-            raise self._unreachable(cast("httpx2.TransportError", lost))
+        if "idempotency-key" not in request.headers:
+            raise self._unreachable(cast("Exception", lost))
         raise UnreachableError(
-            f"The connection to {self.url} broke {_ATTEMPTS} times, and no answer came. Whether the request "
+            f"The connection to {self.url} broke, and no answer came however often it was asked. Whether the request "
             "took effect is not known. "
             f"Repeat it with `--key {request.headers['idempotency-key']}`: then it takes effect once."
         )

@@ -44,6 +44,8 @@ class Flag:
     help: str
     metavar: str = "TEXT"
     names: str | None = None
+    json: bool = False
+    """Whether the text is a JSON value."""
 
     def parameter(self) -> inspect.Parameter:
         """The option as a parameter of a command."""
@@ -317,7 +319,12 @@ class _Commands:
     ) -> None:
 
         flags = self._flags(operation)
-        named = {flag.name: given.get(flag.name) for flag in flags}
+        named = {
+            flag.name: options.json_value(given[flag.name], flag.flag)
+            if flag.json and given.get(flag.name) is not None
+            else given.get(flag.name)
+            for flag in flags
+        }
         body = options.fields_of(
             named,
             given.get("set_fields", []),
@@ -375,7 +382,7 @@ _METHODS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 def show_record(record: Json, lookup: Lookup, *, last: tuple[str, ...] = ()) -> None:
     """A record for people: what it is called, its fields that are not empty, its versions."""
     screen = Screen()
-    screen.line(title_of(record), style="bold")
+    screen.line(title_of(record) or short(str(record["id"])), style="bold")
     pairs: list[tuple[str, str]] = []
     for name in [*(name for name in record if name not in last), *(name for name in last if name in record)]:
         found = record[name]

@@ -24,15 +24,22 @@ _CODE: Final = re.compile(r"[a-z][a-z0-9]{0,9}-[0-9]{1,9}")
 SCANNED: Final = 5000
 """How many records are looked through for a short id, the newest first."""
 _NOT_FOUND: Final = 404
+COLLECTIONS: Final = {
+    "package": "packages",
+    "task": "tasks",
+    "party": "parties",
+    "project": "projects",
+    "approval": "approvals",
+    "person": "people",
+    "comment": "comments",
+    "membership": "memberships",
+    "delegation": "delegations",
+    "package_type": "package-types",
+}
+"""Where records of each kind are found."""
 _LABELS: Final = {
-    "approvals": "approval",
-    "tasks": "task",
-    "parties": "party",
-    "people": "person",
-    "packages": "package",
-    "projects": "project",
     "audit": "event",
-    "memberships": "membership",
+    **{path: kind.replace("_", " ") for kind, path in COLLECTIONS.items()},
 }
 _PEOPLE: Final = frozenset({"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by"})
 
@@ -132,7 +139,7 @@ class Lookup:
         )
 
     def _by_fragment(self, path: str, text: str) -> str:
-        label = _LABELS.get(path, path)
+        label = _LABELS[path]
         fragment = self._fragment(label, text)
         found = _matching(self._api.every(path, at_most=SCANNED), fragment)
         return self._only([item["id"] for item in found], label, text, [str(item["id"]) for item in found])

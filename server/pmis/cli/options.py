@@ -65,6 +65,14 @@ def json_or_text(text: str) -> Any:  # noqa: ANN401 - any JSON value
         return text
 
 
+def json_value(text: str, option: str) -> Any:  # noqa: ANN401 - any JSON value
+    """The JSON value that the text is; raises BadParameter when it is none."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not valid JSON: {error}", param_hint=option) from None
+
+
 def assignments(given: list[str], option: str) -> dict[str, Any]:
     """`name=value` pairs; raises BadParameter for one that is none, or a name given twice."""
     found: dict[str, Any] = {}

@@ -96,7 +96,7 @@ class Screen:
         from rich.table import Table  # noqa: PLC0415 - see above
         from rich.text import Text  # noqa: PLC0415
 
-        rows = [[column.cell(record, lookup).replace("\n", " ") for column in columns] for record in records]
+        rows = [[" ".join(column.cell(record, lookup).split()) for column in columns] for record in records]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for i, column in enumerate(columns):
             cells = [Text(row[i]).cell_len for row in rows]

@@ -130,7 +130,7 @@ def grant(
             answer = api.send(
                 "POST", "memberships", body={**body, "person_id": identity, "project": project}, key=key, dry_run=dry
             )
-        outcome(answer, lookup, operation="patch" if held else "create", json=as_json)
+        outcome(answer, lookup, operation="patch" if held else "create", json=as_json, kind="membership")
 
 
 @app.command()
@@ -152,4 +152,4 @@ def lend(
         if project is not None:
             body["project"] = project
         answer = api.send("POST", "delegations", body=body, key=key, dry_run="true" if dry_run else None)
-        outcome(answer, lookup, operation="create", json=as_json)
+        outcome(answer, lookup, operation="create", json=as_json, kind="delegation")

@@ -215,7 +215,7 @@ def propose(
         answer = api.send(
             "PATCH", "policy", body={"document": document, **options.said(reason)}, key=key, if_match=if_match
         )
-        outcome(answer, Lookup(api), operation="patch", json=as_json)
+        outcome(answer, Lookup(api), operation="patch", json=as_json, kind="policy")
 
 
 def _read_json(file: str) -> Any:  # noqa: ANN401 - any JSON value

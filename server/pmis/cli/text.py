@@ -79,9 +79,9 @@ def label(name: str) -> str:
 
 
 def title_of(record: Mapping[str, Any]) -> str:
-    """A record as people call it."""
+    """A record as people call it; empty for one that has no name."""
     code = record.get("code") or record.get("prefix")
-    name = record.get("title") or record.get("name") or short(str(record.get("id", "")))
+    name = record.get("title") or record.get("name") or ""
     return printable(f"{code} {name}" if code and code != NOTHING else str(name))
 
 

@@ -26,7 +26,7 @@ ALLOWED = {
     "typing",
     "uuid",
 }
-# From modules that hold both, only what computes: `datetime` tells a span, not the time; `uuid` reads, it does not make.
+# From modules that hold both, only what computes: a `datetime` is an argument here, a `UUID` is read and never made.
 ONLY = {"datetime": {"datetime", "timedelta"}, "uuid": {"UUID"}, "importlib.resources": {"files"}}
 CALLS = {
     "now",

@@ -149,6 +149,47 @@ def key() -> None:
     typer.echo(str(_signer(load_settings()).key))
 
 
+@app.command()
+def replay(
+    check: bool = typer.Option(False, "--check", help="Compare the rebuilt tables with the live ones, row by row."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON for programs."),
+) -> None:
+    """Rebuild every table from the log in a scratch schema and compare it; ends with 1 when a row differs."""
+    import asyncio  # noqa: PLC0415 - see the package
+    import dataclasses  # noqa: PLC0415
+    import json  # noqa: PLC0415
+
+    from pmis.kit.db import Database  # noqa: PLC0415
+    from pmis.kit.settings import load_settings  # noqa: PLC0415
+    from pmis.ledger.replay import check as check_replay  # noqa: PLC0415
+    from pmis.nouns import PROJECTIONS  # noqa: PLC0415
+
+    if not check:
+        raise typer.BadParameter("say --check: a replay compares and never writes", param_hint="--check")
+    show = _progress("rows rebuilt")
+
+    async def run() -> Any:  # noqa: ANN401 - a report
+        database = Database(load_settings().app_dsn, size=1, role="pmis_app")
+        await database.open()
+        try:
+            async with database.snapshot() as session:
+                return await check_replay(
+                    session, PROJECTIONS, progress=(lambda _, count: show(count)) if show else None
+                )
+        finally:
+            await database.close()
+
+    report = asyncio.run(run())
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        for found in report.differences[:50]:
+            typer.echo(f"{found.kind:<9} {found.table} {found.key}")
+        typer.echo(f"{report.rows:,} rows rebuilt from the log, {len(report.differences):,} differ")
+    if report.differences:
+        raise typer.Exit(1)
+
+
 def _progress(what: str) -> Any:  # noqa: ANN401 - a function, or None where nobody watches
     if not sys.stderr.isatty():
         return None

@@ -92,27 +92,7 @@ def append(
             actor=actor,
             occurred_at=session.now,
         )
-        session.defer(
-            "event",
-            APPEND,
-            (
-                event.id,
-                event.stream_type,
-                stream_id,
-                event.stream_version,
-                project_id,
-                event.type,
-                event.schema_version,
-                text,
-                actor.ref,
-                actor.name,
-                actor.on_behalf_of,
-                actor.on_behalf_of_name,
-                origin.source,
-                origin.correlation_id,
-                origin.causation_id,
-            ),
-        )
+        _defer_event(session, event, text, origin)
         entity = projection.apply(entity, event)
         events.append(event)
     if entity is None:
@@ -125,6 +105,51 @@ def append(
         session.defer(projection.stream_type, _update(type(projection)), (*row, before.id, before.version))
     _defer_children(session, projection, before, entity)
     return entity, events
+
+
+def _defer_event(session: WriteSession, event: Event, text: str, origin: Origin) -> None:
+    actor = origin.actor
+    session.defer(
+        "event",
+        APPEND,
+        (
+            event.id,
+            event.stream_type,
+            event.stream_id,
+            event.stream_version,
+            event.project_id,
+            event.type,
+            event.schema_version,
+            text,
+            actor.ref,
+            actor.name,
+            actor.on_behalf_of,
+            actor.on_behalf_of_name,
+            origin.source,
+            origin.correlation_id,
+            origin.causation_id,
+        ),
+    )
+
+
+def record(
+    session: WriteSession, stream_type: str, stream_id: UUID, fact: Fact, *, origin: Origin, project_id: UUID | None
+) -> None:
+    """Append the only fact of a stream that makes no row: something was done, such as an export of the log."""
+    text = canonical(fact.payload)
+    event = Event(
+        id=uuid7(),
+        stream_type=stream_type,
+        stream_id=stream_id,
+        stream_version=1,
+        project_id=project_id,
+        type=fact.type,
+        schema_version=current_version(fact.type),
+        payload=fact.payload,
+        actor=origin.actor,
+        occurred_at=session.now,
+    )
+    _defer_event(session, event, text, origin)
 
 
 def _defer_children(session: WriteSession, projection: Projection[E], before: E | None, after: E) -> None:

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
-from pmis.api import approvals, audit, docs, health, people, policies, problems, sessions
+from pmis.api import approvals, audit, docs, evidence, health, imports, people, policies, problems, sessions
 from pmis.api.context import Parts
 from pmis.api.middleware import Edge
 from pmis.api.resources import Routes
@@ -65,12 +65,14 @@ def create_app(settings: Settings) -> FastAPI:
         version=importlib.metadata.version("pmis"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        # A redirect would name whatever host the caller named.
+        redirect_slashes=False,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.parts = Parts.of(settings)
     tables = [Routes(resource).router() for resource in RESOURCES]
-    tables += [module.router for module in (approvals, audit, health, people, policies, sessions)]
+    tables += [module.router for module in (approvals, evidence, audit, health, imports, people, policies, sessions)]
     for prefix in ("/api/v1", "/api"):
         for table in tables:
             table.add_to(app, prefix, described=prefix == "/api/v1")

@@ -442,13 +442,14 @@ def _impact(case: _Case, policy: Policy) -> tuple[Level, list[Reason]]:
     noun = policy.nouns[facts.target_type]
     what = case.step.name if case.step is not None else facts.operation
     level = (case.step or noun.operations[Operation(facts.operation)]).impact
-    text = f"The step {what} of a {facts.target_type} has {level.word} impact."
+    subject = f"The step {what}" if case.step is not None else f"Every {_DEEDS[facts.operation]}"
+    text = f"{subject} of a {facts.target_type} starts at {level.word} impact."
     reasons = [Reason(f"base.{facts.target_type}.{what}", text, {})]
     if facts.operation in _WRITES_FIELDS and case.fields:
         weights = {name: noun.field_impact(name) for name in case.fields}
         heaviest = max(weights.values())
         named = sorted(name for name, weight in weights.items() if weight is heaviest)
-        text = f"Of the fields it changes, {', '.join(named)} weighs most: {heaviest.word} impact."
+        text = f"Of the fields it changes, the weightiest ({', '.join(named)}) has {heaviest.word} impact."
         reasons.append(Reason(f"base.{facts.target_type}.fields", text, {"fields": sorted(case.fields)}))
         level = max(level, heaviest)
     for rule in policy.impact_rules[facts.target_type, facts.operation, case.phase]:
@@ -458,6 +459,14 @@ def _impact(case: _Case, policy: Policy) -> tuple[Level, list[Reason]]:
     return _raised(level, facts.stated_impact, "impact", reasons)
 
 
+_DEEDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        Operation.CREATE: "creation",
+        Operation.PATCH: "change",
+        Operation.DELETE: "deletion",
+        Operation.RESTORE: "restoration",
+    }
+)
 _WRITES_FIELDS: Final = (Operation.PATCH, Operation.TRANSITION)
 
 

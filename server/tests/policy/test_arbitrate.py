@@ -113,7 +113,7 @@ class TestLevels:
     def test_the_heaviest_field_counts_and_is_named(self):
         decision = arbitrate(facts("patch", "party", fields=["data", "email", "name"]), POLICY)
         said = reason(decision, "base.party.fields")
-        assert said.text == "Of the fields it changes, email weighs most: high impact."
+        assert said.text == "Of the fields it changes, the weightiest (email) has high impact."
         assert said.facts == {"fields": ["data", "email", "name"]}
 
     def test_fields_of_a_new_record_do_not_weigh(self):
@@ -405,7 +405,7 @@ def test_the_explanation_reads_as_sentences():
         "APPROVAL_REQUIRED, chosen by matrix.high.low (policy version 7)",
         "impact high x uncertainty low = score 3 of 16",
         "- Whatever comes from a person starts at low uncertainty. [writer.person: writer person]",
-        "- The step award of a package has high impact. [base.package.award]",
+        "- The step award of a package starts at high impact. [base.package.award]",
         "- High impact at low uncertainty goes to APPROVAL_REQUIRED. [matrix.high.low]",
         "- The step award of a package is never below APPROVAL_REQUIRED. [base.package.award.floor]",
         "- Every change of a package that is past draft takes an approval. [package.past_draft: status approved]",

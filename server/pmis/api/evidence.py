@@ -260,7 +260,7 @@ docs.route(
         "verify",
         {200: Verification},
         (400, 401, 403, 404, 413, 415, 422, 503),
-        description="Nothing is changed. A rewrite of everything shows only against checkpoints that were kept elsewhere.",
+        description="Nothing is changed. A full rewrite shows only against checkpoints that were kept elsewhere.",
         body=Verify,
         body_required=False,
     ),

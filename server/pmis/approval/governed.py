@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from pmis.approval.errors import DeletedRecordError, FrozenRecordError, GuardRefusedError, NothingToChangeError
 from pmis.kit.errors import InvalidInputError, MalformedRequestError
-from pmis.kit.text import Paragraph
+from pmis.kit.text import Words
 from pmis.ledger.event import Fact
 from pmis.ledger.projection import Entity, Projection
 from pmis.policy.arbitrate import Facts
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
+
+    from pydantic_core import ErrorDetails
 
     from pmis.approval.change import Change
     from pmis.kit.db import Session, WriteSession
@@ -42,7 +44,7 @@ class Input(BaseModel):
 class Proposed(Input):
     """What travels with every proposal beside its fields: why, and how risky the writer holds it to be."""
 
-    reason: Annotated[Paragraph, StringConstraints(max_length=2000)] | None = Field(
+    reason: Annotated[Words, StringConstraints(max_length=2000)] | None = Field(
         default=None, description="Why; shown to those who decide.", examples=["The supplier confirmed the new date."]
     )
     impact_level: LevelName | None = Field(
@@ -151,11 +153,21 @@ def problems(error: ValidationError) -> list[dict[str, str]]:
     return [
         {
             "pointer": "/" + "/".join(str(part) for part in item["loc"]),
-            "message": item["msg"].removeprefix("Value error, "),
+            "message": _message(item),
             "type": item["type"],
         }
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
+        for item in error.errors(include_url=False)
     ]
+
+
+def _message(item: ErrorDetails) -> str:
+    """Pydantic's sentence; where a text was validated before it was measured, Pydantic takes it for a list."""
+    if item["type"] in ("too_long", "too_short") and isinstance(item["input"], str):
+        context = item.get("ctx", {})
+        if item["type"] == "too_long":
+            return f"String should have at most {context['max_length']} characters"
+        return f"String should have at least {context['min_length']} character{'s' * (context['min_length'] != 1)}"
+    return item["msg"].removeprefix("Value error, ")
 
 
 class Noun(Projection[E]):

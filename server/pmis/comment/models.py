@@ -8,10 +8,10 @@ from pydantic import Field, StringConstraints
 
 from pmis.approval.governed import LiveEntity, Proposed
 from pmis.kit.listing import state_table
-from pmis.kit.text import Paragraph
+from pmis.kit.text import Words
 
 Commented = Literal["project", "package", "task", "party", "approval"]
-Body = Annotated[Paragraph, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
+Body = Annotated[Words, StringConstraints(min_length=1, max_length=10_000)]
 
 
 class Comment(LiveEntity):

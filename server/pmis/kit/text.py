@@ -48,3 +48,5 @@ def clean_json(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 Line = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True), AfterValidator(one_line)]
 Paragraph = Annotated[str, AfterValidator(paragraph)]
+Words = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(paragraph)]
+"""A paragraph of which the blanks at its ends do not count: a length that is asked of it is asked of what remains."""

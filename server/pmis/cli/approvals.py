@@ -77,10 +77,10 @@ def _preview(said: Json, lookup: Lookup, screen: Screen) -> None:
     if verdict is None:
         verdict = f"It would wait for {needed(said['open_steps'], lookup, serial=said['order'] == 'serial')}"
     screen.line(f"{verdict}; rule {printable(str(said['rule']))}. Nothing was written.")
-    screen.pairs(_why(said))
+    screen.pairs(why(said))
 
 
-def _why(decision: Json) -> list[tuple[str, str]]:
+def why(decision: Json) -> list[tuple[str, str]]:
     """The route with the reasons that made it."""
     return [
         ("route", printable(str(decision["route"]))),
@@ -139,7 +139,7 @@ def show(approval: Json, lookup: Lookup, screen: Screen) -> None:
     screen.line()
     what_changes(approval, lookup, screen)
     screen.line()
-    pairs = _why(approval["decision"])
+    pairs = why(approval["decision"])
     if approval["status"] == "pending":
         pairs.append(("needs", needed(approval["open_steps"], lookup, serial=_is_serial(approval))))
     elif approval["status"] == "confirmation_required":

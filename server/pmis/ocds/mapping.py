@@ -51,13 +51,15 @@ class PartyKey(str):
 class Known:
     """What PMIS holds now, as its API shows it, deleted records included: records by their external reference.
 
-    `emails` says which party (by external reference, or by id) has an address, in lower case.
+    `emails` says which party (by external reference, or by id) has an address, in lower case. `seen` holds the
+    fingerprints of releases that said nothing new when they came (`Plan.idle`): no record remembers those.
     """
 
     packages: Mapping[str, JsonObject] = field(default_factory=dict[str, Any])
     tasks: Mapping[str, JsonObject] = field(default_factory=dict[str, Any])
     parties: Mapping[str, JsonObject] = field(default_factory=dict[str, Any])
     emails: Mapping[str, str] = field(default_factory=dict[str, str])
+    seen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Plan:
     releases: int
     repeated: int
     """How many of the releases had been imported before."""
+    idle: tuple[str, ...]
+    """The fingerprints of releases that say nothing new; keep them for `Known.seen`."""
 
     def steps(self) -> list[Step]:
         """The changes, in an order in which each can be applied: what is referred to comes before what refers to it.
@@ -159,12 +163,16 @@ def plan(found: Sequence[FoundRelease], known: Known) -> Plan:
     problems = [error for errors in faults.values() for error in errors]
     intents: list[Intent] = []
     repeated = 0
+    idle: list[str] = []
     for ocid, releases in _grouped(found).items():
-        fold = _fold(ocid, releases, known.packages, unusable)
+        fold = _fold(ocid, releases, known.packages, unusable, known.seen)
         problems += fold.errors
         repeated += fold.repeated
         if fold.new:
-            intents += _intents(fold, problems)
+            wants = _intents(fold, problems)
+            intents += wants
+            if all(intent.data is None for intent in wants):
+                idle += [one.sha256 for one in fold.imported]
     intents = _shared_parties(intents, known, problems)
     deltas: dict[tuple[TargetType, str], Delta] = {}
     for intent in intents:
@@ -178,6 +186,7 @@ def plan(found: Sequence[FoundRelease], known: Known) -> Plan:
         notices=tuple(error for error in problems if not error.blocking),
         releases=len(found),
         repeated=repeated,
+        idle=tuple(idle),
     )
 
 
@@ -304,7 +313,11 @@ def _unusable(errors: Sequence[ItemError]) -> bool:
 
 
 def _fold(
-    ocid: str, releases: Sequence[FoundRelease], packages: Mapping[str, JsonObject], unusable: set[Place]
+    ocid: str,
+    releases: Sequence[FoundRelease],
+    packages: Mapping[str, JsonObject],
+    unusable: set[Place],
+    idle: frozenset[str] = frozenset(),
 ) -> _Fold:
     memory = recall(ocid, packages)
     process = memory.process
@@ -317,7 +330,7 @@ def _fold(
     usable = [one for one in releases if one.place not in unusable]
     for one in sorted(usable, key=lambda found: moment(found.release["date"]) or _LONG_AGO):
         sha256 = one.fingerprint
-        if sha256 in seen:
+        if sha256 in seen or sha256 in idle:
             repeated += 1
             continue
         name, date = str(identifier(one.release.get("id"))), str(one.release["date"])
@@ -371,11 +384,14 @@ def _intents(fold: _Fold, problems: list[ItemError]) -> list[Intent]:
     known_parties = organisations(before.compiled)
     for name, party in organisations(after.compiled).items():
         key = fold.parties[name]
-        base = party_view(key, known_parties[name]).fields if name in known_parties else None
+        # One that the process knew, lost sight of and names again is not met for the first time.
+        known = known_parties.get(name) or ({"id": name} if name in fold.memory.parties else None)
+        base = party_view(key, known).fields if known else None
         intents.append(Intent("party", key, party_view(key, party).fields, base, places.get(key, default)))
     tasks, tasks_before = task_views(after), {view.key: view for view in task_views(before)}
-    data = remember(fold.memory, after, fold.imported, fold.parties, _about(fold))
     stages, stages_before = package_views(after), {view.key: view for view in package_views(before)}
+    moved = {view.key for view in stages if _meaning(view) != _meaning(stages_before.get(view.key))}
+    data = remember(fold.memory, after, fold.imported, fold.parties, _about(fold), moved)
     for view in stages:
         place = places.get(view.key, default)
         open_tasks = [task for task in tasks if task.package == view.key and task.status not in _CLOSED_TASK]
@@ -407,6 +423,10 @@ def _intents(fold: _Fold, problems: list[ItemError]) -> list[Intent]:
             Intent("task", view.key, view.fields, base, place, view.status, base_status, package_key=view.package)
         )
     return intents
+
+
+def _meaning(view: View | None) -> Any:  # noqa: ANN401 - only compared
+    return view and (view.fields, view.status)
 
 
 def _held_before(earlier: View | None, tasks: list[View]) -> str:

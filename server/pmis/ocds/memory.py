@@ -17,7 +17,7 @@ from pmis.ocds.values import as_list, as_object, as_objects, identifier, pack, u
 from pmis.ocds.views import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from pmis.ocds.values import JsonObject
     from pmis.ocds.views import Scope
@@ -92,9 +92,17 @@ def remembered(package: Mapping[str, Any] | None) -> JsonObject | None:
 
 
 def remember(
-    before: Memory, after: Process, new: Sequence[Imported], parties: Mapping[str, str], package: JsonObject
+    before: Memory,
+    after: Process,
+    new: Sequence[Imported],
+    parties: Mapping[str, str],
+    package: JsonObject,
+    moved: Container[str],
 ) -> dict[str, JsonObject]:
-    """What the data of each package that changes is to hold."""
+    """What the data of each package is to hold that has news, or means something else now (`moved`).
+
+    The second happens when a tag or a date speaks where the content stays the same.
+    """
     scopes = after.scopes
     separate = [scope.award for scope in scopes if not scope.main]
     changed: dict[str, JsonObject] = {}
@@ -109,14 +117,16 @@ def remember(
         if closed:
             part["closed"] = closed
         if not scope.main:
-            part["award"] = scope.award
+            part |= {"award": scope.award, "places": _places(after, content)}
         else:
             part["parties"] = dict(parties)
             if separate:
+                part["places"] = _places(after, content)
                 awards = as_objects(after.compiled.get("awards"))
                 part["order"] = [name for award in awards if (name := identifier(award.get("id")))]
         old = before.parts.get(scope.key, {})
-        if part == {key: value for key, value in old.items() if key not in ("imported", "package")}:
+        same = part == {key: value for key, value in old.items() if key not in ("imported", "package")}
+        if same and scope.key not in moved:
             continue
         part["imported"] = [*as_list(old.get("imported")), *(one.to_json() for one in new)]
         if scope.main and package:
@@ -154,6 +164,13 @@ def _part(process: Process, scope: Scope, separate: list[str | None]) -> JsonObj
     return {"awards": award, "contracts": mine} if mine else {"awards": award}
 
 
+def _places(process: Process, content: JsonObject) -> list[int]:
+    """Where the contracts of a part stand among all contracts; merging only ever adds at the end."""
+    mine = {identifier(contract.get("id")) for contract in as_objects(content.get("contracts"))}
+    contracts = as_objects(process.compiled.get("contracts"))
+    return [place for place, contract in enumerate(contracts) if identifier(contract.get("id")) in mine]
+
+
 def _compose(parts: Mapping[str, JsonObject], main_key: str) -> JsonObject:
     contents = {key: as_object(unpack(part.get("release"))) for key, part in parts.items()}
     release = dict(contents[main_key])
@@ -162,9 +179,13 @@ def _compose(parts: Mapping[str, JsonObject], main_key: str) -> JsonObject:
         awards = [award for content in (release, *others) for award in as_objects(content.get("awards"))]
         order = {str(name): place for place, name in enumerate(as_list(parts[main_key].get("order")))}
         release["awards"] = sorted(awards, key=lambda award: order.get(identifier(award.get("id")) or "", len(order)))
-        contracts = [contract for content in (release, *others) for contract in as_objects(content.get("contracts"))]
-        if contracts:
-            release["contracts"] = contracts
+        placed = [
+            placed
+            for key, content in contents.items()
+            for placed in zip(as_list(parts[key].get("places")), as_objects(content.get("contracts")), strict=False)
+        ]
+        if placed:
+            release["contracts"] = [contract for _, contract in sorted(placed, key=lambda found: int(found[0]))]
     return release
 
 

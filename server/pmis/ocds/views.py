@@ -306,16 +306,20 @@ def _task(ocid: str, path: tuple[str, ...], package: str, place: str, milestone:
     name = identifier(milestone.get("id"))
     if name is None:
         return None
-    rest = {key: value for key, value in milestone.items() if key not in ("id", "title", "description", "dueDate")}
-    fields: dict[str, Any] = {
-        "title": line(milestone.get("title")) or f"Milestone {name}",
-        "description": text(milestone.get("description")),
-        "due_date": day(milestone.get("dueDate")),
-        "data": {"ocds": pack({"ocid": ocid, "list": "/".join(path), "id": name, **rest})},
-    }
+    fields = milestone_fields(milestone)
+    fields["data"] = {"ocds": {"ocid": ocid, "list": "/".join(path), "milestone": pack(milestone)}}
     sources = {"title": f"{place}/title", "description": f"{place}/description", "due_date": f"{place}/dueDate"}
     status = milestone_status(milestone)
     return View(task_key(ocid, path, name), fields, status, sources | {"status": f"{place}/status"}, package)
+
+
+def milestone_fields(milestone: JsonObject) -> dict[str, Any]:
+    """What a milestone says of its task, apart from the status."""
+    return {
+        "title": line(milestone.get("title")) or f"Milestone {identifier(milestone.get('id'))}",
+        "description": text(milestone.get("description")),
+        "due_date": day(milestone.get("dueDate")),
+    }
 
 
 def organisations(release: JsonObject) -> dict[str, JsonObject]:

@@ -21,11 +21,11 @@ from uuid import NAMESPACE_URL
 
 from pmis.kit.canonical import sha256_hex
 from pmis.kit.ids import derived_id
-from pmis.ocds.keys import package_key, task_key
+from pmis.ocds.keys import package_key
 from pmis.ocds.lifecycle import milestone_status
 from pmis.ocds.memory import recall, remembered
 from pmis.ocds.values import as_list, as_object, as_objects, child, identifier, line, split_pointer, unpack
-from pmis.ocds.views import Process, organisations, package_views, party_view, task_views
+from pmis.ocds.views import Process, milestone_fields, organisations, package_views, party_view, task_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,7 +105,7 @@ def write(
         _write_parties(draft)
         about = memory.package
     _write_packages(draft)
-    _write_tasks(draft, list(tasks))
+    _write_tasks(draft, tasks)
     return _packaged(draft, publication, about)
 
 
@@ -164,7 +164,8 @@ def _write_parties(draft: _Draft) -> None:
             if own and own != said["data"].get(detail):
                 party[detail] = unpack(own)
         contacts = as_objects(record.get("contacts"))
-        if contacts and {key: value for key, value in contacts[0].items() if value} != next(iter(said["contacts"]), {}):
+        stated: list[JsonObject] = said["contacts"] or [{}]
+        if contacts and {key: value for key, value in contacts[0].items() if value} != stated[0]:
             point = party.setdefault("contactPoint", {})
             for ours, theirs in (("name", "name"), ("email", "email"), ("phone", "telephone"), ("url", "url")):
                 if contacts[0].get(ours):
@@ -347,7 +348,7 @@ def _party_id(draft: _Draft, identity: str, party: Mapping[str, Any]) -> str:
     return name
 
 
-def _write_tasks(draft: _Draft, tasks: list[Mapping[str, Any]]) -> None:
+def _write_tasks(draft: _Draft, tasks: Iterable[Mapping[str, Any]]) -> None:
     views = {view.key: view for view in task_views(draft.seen())}
     keys = {str(package.get("id")): key for key, package in draft.packages.items()}
     for task in tasks:
@@ -356,52 +357,44 @@ def _write_tasks(draft: _Draft, tasks: list[Mapping[str, Any]]) -> None:
         view = views.get(str(task.get("external_ref")))
         key = keys.get(str(task.get("package_id")))
         if view is not None:
-            milestone = _get(draft.release, view.sources["status"].removesuffix("/status"))
+            _write_milestone(as_object(_get(draft.release, view.sources["status"].removesuffix("/status"))), task)
         elif key is not None and task["status"] != "cancelled":
-            milestone = _new_milestone(draft, key, task)
-            view = next(one for one in task_views(draft.seen()) if one.key == _milestone_key(draft, key, task))
-        else:
-            continue
-        _write_milestone(as_object(milestone), view, task)
+            _write_milestone(_new_milestone(draft, key, task), task)
 
 
-def _write_milestone(milestone: JsonObject, view: View, task: Mapping[str, Any]) -> None:
-    if task["title"] != view.fields["title"]:
+def _write_milestone(milestone: JsonObject, task: Mapping[str, Any]) -> None:
+    """Put over the milestone what was changed here since the task last followed it.
+
+    A task that has ended follows no more: what the publisher said later stands.
+    """
+    followed = as_object(unpack(as_object(as_object(task.get("data")).get("ocds")).get("milestone"))) or milestone
+    said = milestone_fields(followed)
+    if task["title"] != said["title"]:
         milestone["title"] = task["title"]
     for ours, theirs in (("description", "description"), ("due_date", "dueDate")):
         value = task.get(ours) or None
-        if value == view.fields[ours]:
+        if value == said[ours]:
             continue
         if value is None:
             milestone.pop(theirs, None)
         else:
             milestone[theirs] = f"{value}T00:00:00Z" if ours == "due_date" else value
-    status = str(task["status"])
-    wanted = _TASK_CLASS.get(status, status)
-    if wanted in _MILESTONE and wanted != milestone_status(milestone):
-        milestone["status"] = _MILESTONE[wanted]
-
-
-def _milestone_list(draft: _Draft, key: str) -> tuple[JsonObject, tuple[str, ...]]:
-    """Where a task made here goes: with the contract once there is one, else with the tender."""
-    name = _scope_award(draft, key)
-    for contract in as_objects(draft.release.get("contracts")):
-        if identifier(contract.get("awardID")) == name and contract.get("status") != "cancelled":
-            holder = contract.setdefault("implementation", {}) if child(contract, "implementation") else contract
-            middle = ("implementation",) if holder is not contract else ()
-            return holder, ("contracts", str(identifier(contract.get("id"))), *middle, "milestones")
-    return draft.release.setdefault("tender", {"id": draft.process.ocid}), ("tender", "milestones")
+    status = _TASK_CLASS.get(str(task["status"]), str(task["status"]))
+    if status in _MILESTONE and status != milestone_status(followed):
+        milestone["status"] = _MILESTONE[status]
 
 
 def _new_milestone(draft: _Draft, key: str, task: Mapping[str, Any]) -> JsonObject:
-    holder, _ = _milestone_list(draft, key)
-    milestone: JsonObject = {"id": str(task["id"])}
+    """A milestone for a task made here: with the contract once there is one, else with the tender."""
+    name = _scope_award(draft, key)
+    contracts = as_objects(draft.release.get("contracts"))
+    mine = [one for one in contracts if identifier(one.get("awardID")) == name and one.get("status") != "cancelled"]
+    holder = mine[0] if mine else draft.release.setdefault("tender", {"id": draft.process.ocid})
+    if child(holder, "implementation"):
+        holder = holder["implementation"]
+    milestone: JsonObject = {"id": str(task["id"]), "title": task["title"]}
     holder["milestones"] = [*as_list(holder.get("milestones")), milestone]
     return milestone
-
-
-def _milestone_key(draft: _Draft, key: str, task: Mapping[str, Any]) -> str:
-    return task_key(draft.process.ocid, _milestone_list(draft, key)[1], str(task["id"]))
 
 
 def _packaged(draft: _Draft, publication: Publication, about: JsonObject) -> JsonObject:

@@ -11,12 +11,13 @@ from uuid import uuid4
 from pmis.approval.governed import merged
 from pmis.ocds.mapping import Known, PartyKey, Plan, Step, plan
 from pmis.ocds.reader import FoundRelease, read
-from pmis.ocds.values import JsonObject
 from pmis.ocds.writer import Publication, dumps, write
 from pmis.policy.document import default_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pmis.ocds.values import JsonObject
 
 DATA = Path(__file__).parent.parent / "data" / "ocds"
 SIX = sorted(DATA.glob("ocds-213czf-000-00001-0*.json"))
@@ -51,12 +52,13 @@ class Office:
 
     def __init__(self) -> None:
         self.records: dict[str, dict[str, JsonObject]] = {"party": {}, "package": {}, "task": {}}
+        self.seen: frozenset[str] = frozenset()
 
     @property
     def known(self) -> Known:
         emails = {party["email"].lower(): key for key, party in self.records["party"].items() if party.get("email")}
         records = deepcopy(self.records)
-        return Known(records["package"], records["task"], records["party"], emails)
+        return Known(records["package"], records["task"], records["party"], emails, self.seen)
 
     @property
     def packages(self) -> dict[str, JsonObject]:
@@ -89,6 +91,7 @@ class Office:
         assert [str(error) for error in planned.errors] == []
         for step in planned.steps():
             self._take(step)
+        self.seen |= set(planned.idle)
         return planned
 
     def _take(self, step: Step) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
-TITLES = st.one_of(WORDS, st.sampled_from(["Road works", "Škola – rekonstrukce", "道路工事"]))
+TITLES = st.one_of(WORDS, st.sampled_from(["Road works", "Škola, rekonstrukce", "道路工事"]))
 NUMBERS = st.one_of(
     st.integers(0, 10**9),
     st.decimals(0, 10**9, places=2, allow_nan=False),
@@ -26,12 +26,13 @@ EXTENSIONS = st.dictionaries(
     st.recursive(
         st.one_of(st.booleans(), st.integers(), st.decimals(allow_nan=False, allow_infinity=False, places=3), WORDS),
         lambda inner: st.one_of(
-            st.lists(WORDS, max_size=3), st.dictionaries(st.sampled_from(["$object", "$number", "k", "id"]), inner, min_size=1, max_size=2)
+            st.lists(WORDS, max_size=3),
+            st.dictionaries(st.sampled_from(["$object", "$number", "k", "id"]), inner, min_size=1, max_size=2),
         ),
         max_leaves=5,
     ),
     max_size=2,
-)  # fmt: skip
+)
 
 
 def shaped(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[Any]:
@@ -60,37 +61,70 @@ CONTACTS = st.fixed_dictionaries(
 PARTY_IDS = st.sampled_from(["XX-REG-1", "XX-REG-2", "org 3", "4"])
 ROLES = st.lists(st.sampled_from(["buyer", "supplier", "tenderer", "x_role"]), unique=True, max_size=2)
 PARTIES = st.lists(
-    shaped({"id": PARTY_IDS, "name": TITLES}, identifier=REGISTRATIONS, contactPoint=CONTACTS, roles=ROLES,
-           additionalIdentifiers=st.lists(REGISTRATIONS, max_size=2), address=st.fixed_dictionaries({"locality": WORDS})),
+    shaped(
+        {"id": PARTY_IDS, "name": TITLES},
+        identifier=REGISTRATIONS,
+        contactPoint=CONTACTS,
+        roles=ROLES,
+        additionalIdentifiers=st.lists(REGISTRATIONS, max_size=2),
+        address=st.fixed_dictionaries({"locality": WORDS}),
+    ),
     max_size=3,
     unique_by=lambda one: one["id"],
-)  # fmt: skip
+)
 REFERENCES = shaped({"id": PARTY_IDS}, name=TITLES)
 DOCUMENTS = st.lists(shaped({"id": NUMERIC_OR_TEXT_IDS}, title=TITLES, datePublished=DATES), max_size=2)
 MILESTONES = st.lists(
-    shaped({"id": NUMERIC_OR_TEXT_IDS, "title": TITLES}, description=WORDS, dueDate=DATES, dateMet=DATES,
-           status=st.sampled_from(["scheduled", "met", "notMet", "partiallyMet", "unheard"])),
+    shaped(
+        {"id": NUMERIC_OR_TEXT_IDS, "title": TITLES},
+        description=WORDS,
+        dueDate=DATES,
+        dateMet=DATES,
+        status=st.sampled_from(["scheduled", "met", "notMet", "partiallyMet", "unheard"]),
+    ),
     max_size=2,
     unique_by=lambda one: str(one["id"]),
-)  # fmt: skip
+)
 TENDERS = shaped(
-    {"id": IDS}, title=TITLES, description=WORDS, value=MONEY, contractPeriod=PERIODS, procuringEntity=REFERENCES, milestones=MILESTONES,
-    status=st.sampled_from(["planned", "active", "complete", "cancelled"]), documents=DOCUMENTS, submissionMethod=st.lists(WORDS, max_size=2),
-    amendments=st.lists(shaped({}, rationale=WORDS), max_size=2), items=DOCUMENTS,
-)  # fmt: skip
+    {"id": IDS},
+    title=TITLES,
+    description=WORDS,
+    value=MONEY,
+    contractPeriod=PERIODS,
+    procuringEntity=REFERENCES,
+    milestones=MILESTONES,
+    status=st.sampled_from(["planned", "active", "complete", "cancelled"]),
+    documents=DOCUMENTS,
+    submissionMethod=st.lists(WORDS, max_size=2),
+    amendments=st.lists(shaped({}, rationale=WORDS), max_size=2),
+    items=DOCUMENTS,
+)
 AWARDS = st.lists(
-    shaped({"id": NUMERIC_OR_TEXT_IDS}, title=TITLES, value=MONEY, suppliers=st.lists(REFERENCES, max_size=2, unique_by=lambda one: one["id"]),
-           status=st.sampled_from(["pending", "active", "cancelled", "unsuccessful"]), contractPeriod=PERIODS),
+    shaped(
+        {"id": NUMERIC_OR_TEXT_IDS},
+        title=TITLES,
+        value=MONEY,
+        suppliers=st.lists(REFERENCES, max_size=2, unique_by=lambda one: one["id"]),
+        status=st.sampled_from(["pending", "active", "cancelled", "unsuccessful"]),
+        contractPeriod=PERIODS,
+    ),
     max_size=3,
     unique_by=lambda one: str(one["id"]),
-)  # fmt: skip
+)
 CONTRACTS = st.lists(
-    shaped({"id": NUMERIC_OR_TEXT_IDS, "awardID": NUMERIC_OR_TEXT_IDS}, title=TITLES, value=MONEY, period=PERIODS, milestones=MILESTONES,
-           dateSigned=DATES, status=st.sampled_from(["pending", "active", "terminated", "cancelled"]),
-           implementation=shaped({}, milestones=MILESTONES, documents=DOCUMENTS)),
+    shaped(
+        {"id": NUMERIC_OR_TEXT_IDS, "awardID": NUMERIC_OR_TEXT_IDS},
+        title=TITLES,
+        value=MONEY,
+        period=PERIODS,
+        milestones=MILESTONES,
+        dateSigned=DATES,
+        status=st.sampled_from(["pending", "active", "terminated", "cancelled"]),
+        implementation=shaped({}, milestones=MILESTONES, documents=DOCUMENTS),
+    ),
     max_size=3,
     unique_by=lambda one: str(one["id"]),
-)  # fmt: skip
+)
 CONTENTS = shaped(
     {},
     parties=PARTIES,

@@ -145,7 +145,11 @@ def test_a_package_stops_before_a_step_that_it_cannot_take(status, fields, open_
 
 def test_what_is_held_back_is_what_the_shipped_policy_guards():
     """Were the policy's guards to change, the importer would propose steps that are refused."""
-    guards = {step.to: step.guards for step in PACKAGE.transitions if step.name in ("approve", "award", "activate", "complete", "submit", "review")}  # fmt: skip
+    guards = {
+        step.to: step.guards
+        for step in PACKAGE.transitions
+        if step.name in ("approve", "award", "activate", "complete", "submit", "review")
+    }
     assert {to: sorted(names or ()) for to, names in guards.items()} == {
         "submitted": ["title_set"],
         "in_review": [],

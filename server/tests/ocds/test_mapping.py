@@ -42,10 +42,19 @@ def eur(amount: Any) -> Any:
 
 
 PERIOD = {"startDate": "2020-01-05T00:00:00Z", "endDate": "2020-12-31T00:00:00Z"}
-TENDER = release(1, "tender", parties=[BUYER], buyer={"id": "XX-REG-1"},
-                 tender={"id": "t", "title": "Works", "status": "active", "value": eur(100), "contractPeriod": PERIOD})  # fmt: skip
-AWARD = release(2, "award", parties=[BUYER, ALPHA, BETA],
-                awards=[{"id": "a1", "status": "active", "value": eur(90), "suppliers": [{"id": "XX-REG-2"}]}])  # fmt: skip
+TENDER = release(
+    1,
+    "tender",
+    parties=[BUYER],
+    buyer={"id": "XX-REG-1"},
+    tender={"id": "t", "title": "Works", "status": "active", "value": eur(100), "contractPeriod": PERIOD},
+)
+AWARD = release(
+    2,
+    "award",
+    parties=[BUYER, ALPHA, BETA],
+    awards=[{"id": "a1", "status": "active", "value": eur(90), "suppliers": [{"id": "XX-REG-2"}]}],
+)
 CONTRACT = release(
     3, "contract", contracts=[{"id": "c1", "awardID": "a1", "status": "active", "period": PERIOD, "value": eur(91)}]
 )
@@ -68,11 +77,26 @@ class TestStages:
             ([TENDER, AWARD], "awarded", "90"),
             ([TENDER, AWARD, CONTRACT], "active", "91"),
             ([TENDER, release(2, "tenderCancellation", tender={"id": "t", "status": "cancelled"})], "cancelled", "100"),
-            ([TENDER, AWARD, release(3, "awardCancellation", awards=[{"id": "a1", "status": "cancelled"}])], "cancelled", "100"),
-            ([TENDER, AWARD, CONTRACT, release(4, "contractTermination", contracts=[{"id": "c1", "awardID": "a1", "status": "terminated"}])], "completed", "91"),
+            (
+                [TENDER, AWARD, release(3, "awardCancellation", awards=[{"id": "a1", "status": "cancelled"}])],
+                "cancelled",
+                "100",
+            ),
+            (
+                [
+                    TENDER,
+                    AWARD,
+                    CONTRACT,
+                    release(
+                        4, "contractTermination", contracts=[{"id": "c1", "awardID": "a1", "status": "terminated"}]
+                    ),
+                ],
+                "completed",
+                "91",
+            ),
         ],
         ids=["planning", "tender", "award", "contract", "tender cancelled", "award cancelled", "terminated"],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("together", [True, False])
     def test_where_a_process_ends_up(self, content, status, amount, together):
         office = Office()
@@ -90,22 +114,63 @@ class TestStages:
     def test_a_process_that_is_first_met_with_its_contract(self):
         office = Office()
         planned = office.take_in(doc(TENDER, AWARD, CONTRACT))
-        assert [(step.operation, step.patch.get("status")) for step in planned.steps() if step.target_type == "package"] == [
-            ("create", None), ("transition", "submitted"), ("transition", "in_review"), ("transition", "approved"),
-            ("transition", "awarded"), ("transition", "active"),
-        ]  # fmt: skip
+        assert [
+            (step.operation, step.patch.get("status")) for step in planned.steps() if step.target_type == "package"
+        ] == [
+            ("create", None),
+            ("transition", "submitted"),
+            ("transition", "in_review"),
+            ("transition", "approved"),
+            ("transition", "awarded"),
+            ("transition", "active"),
+        ]
         (awarded,) = [step for step in planned.steps() if step.patch.get("status") == "awarded"]
         assert awarded.patch == {"status": "awarded", "vendor_id": VENDOR}
 
     @pytest.mark.parametrize(
         ("content", "status", "missing"),
         [
-            ([release(1, "tender", tender={"id": "t", "title": "W", "status": "active"})], "in_review", "approved needs an amount with its currency"),
-            ([TENDER, release(2, "award", awards=[{"id": "a1", "status": "active"}])], "approved", "awarded needs a supplier"),
-            ([release(1, "tender", tender={"id": "t", "status": "active", "value": eur(1)}), AWARD, release(3, "contract", contracts=[{"id": "c", "awardID": "a1", "status": "active"}])], "awarded", "active needs a start date"),
-            ([TENDER, AWARD, release(3, "contract", contracts=[{"id": "c", "awardID": "a1", "status": "terminated", "milestones": [{"id": "m", "title": "M"}]}])], "active", "completed needs every milestone met"),
+            (
+                [release(1, "tender", tender={"id": "t", "title": "W", "status": "active"})],
+                "in_review",
+                "approved needs an amount with its currency",
+            ),
+            (
+                [TENDER, release(2, "award", awards=[{"id": "a1", "status": "active"}])],
+                "approved",
+                "awarded needs a supplier",
+            ),
+            (
+                [
+                    release(1, "tender", tender={"id": "t", "status": "active", "value": eur(1)}),
+                    AWARD,
+                    release(3, "contract", contracts=[{"id": "c", "awardID": "a1", "status": "active"}]),
+                ],
+                "awarded",
+                "active needs a start date",
+            ),
+            (
+                [
+                    TENDER,
+                    AWARD,
+                    release(
+                        3,
+                        "contract",
+                        contracts=[
+                            {
+                                "id": "c",
+                                "awardID": "a1",
+                                "status": "terminated",
+                                "milestones": [{"id": "m", "title": "M"}],
+                            }
+                        ],
+                    ),
+                ],
+                "active",
+                "completed needs every milestone met",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_it_stops_before_a_step_that_lacks_something(self, content, status, missing):
         office = Office()
         planned = office.take_in(doc(*content))
@@ -133,8 +198,12 @@ class TestStages:
         last = {"id": "c1", "awardID": "a1", "status": "terminated", "milestones": [{"id": "m", "status": "met"}]}
         planned = office.take_in(doc(release(5, "contractTermination", contracts=[last])))
         assert [(step.target_type, step.patch.get("status")) for step in planned.steps()] == [
-            ("package", None), ("task", None), ("task", "in_progress"), ("task", "completed"), ("package", "completed"),
-        ]  # fmt: skip
+            ("package", None),
+            ("task", None),
+            ("task", "in_progress"),
+            ("task", "completed"),
+            ("package", "completed"),
+        ]
 
     def test_actual_dates_are_what_the_releases_imply(self):
         office = Office()
@@ -200,6 +269,23 @@ class TestNews:
         again = {**TENDER, "id": "r9", "date": "2020-01-09T00:00:00Z"}
         planned = office.plan(releases(doc(again)))
         assert (planned.steps(), planned.repeated) == ([], 0)
+
+    def test_a_release_without_news_is_known_again_even_after_a_later_one(self):
+        office = Office()
+        quiet = {**TENDER, "id": "quiet", "date": "2020-01-02T00:00:00Z"}
+        office.take_in(doc(TENDER))
+        assert office.take_in(doc(quiet)).idle == (releases(doc(quiet))[0].fingerprint,)
+        office.take_in(doc(release(3, "tenderUpdate", tender={"id": "t", "title": "New"})))
+        planned = office.take_in(doc(quiet))
+        assert (planned.repeated, planned.steps()) == (1, [])
+
+    def test_a_tag_that_says_what_no_status_does_is_remembered(self):
+        office = Office()
+        office.take_in(doc(release(1, "tender", tender={"id": "t", "title": "W", "value": eur(1)})))
+        cancelled = doc(release(2, "tenderCancellation"))
+        planned = office.take_in(cancelled)
+        assert (office.package["status"], planned.idle) == ("cancelled", ())
+        assert office.take_in(cancelled).steps() == []
 
     def test_what_the_publisher_takes_back_goes(self):
         office = Office()
@@ -270,7 +356,16 @@ class TestNews:
 
     def test_a_package_that_carries_the_reference_by_hand_has_its_gaps_filled(self):
         office = Office()
-        office.packages[MAIN] = {"id": "1", "version": 1, "code": "P-001", "status": "draft", "title": "Ours", "description": "", "data": {"lots": 1}, "external_ref": MAIN}  # fmt: skip
+        office.packages[MAIN] = {
+            "id": "1",
+            "version": 1,
+            "code": "P-001",
+            "status": "draft",
+            "title": "Ours",
+            "description": "",
+            "data": {"lots": 1},
+            "external_ref": MAIN,
+        }
         planned = office.take_in(doc(TENDER))
         assert (office.package["title"], office.package["amount"], office.package["status"]) == (
             "Ours",
@@ -343,11 +438,19 @@ class TestParties:
     @pytest.mark.parametrize(
         ("roles", "kind"),
         [
-            (["buyer"], "customer"), (["procuringEntity", "payer"], "customer"), (["funder"], "customer"), (["supplier"], "vendor"),
-            (["tenderer", "payee"], "vendor"), (["enquirer"], "vendor"), (["buyer", "supplier"], "both"), ([], "vendor"),
-            (["subcontractor"], "vendor"), (None, "vendor"), (["reviewBody"], "customer"),
+            (["buyer"], "customer"),
+            (["procuringEntity", "payer"], "customer"),
+            (["funder"], "customer"),
+            (["supplier"], "vendor"),
+            (["tenderer", "payee"], "vendor"),
+            (["enquirer"], "vendor"),
+            (["buyer", "supplier"], "both"),
+            ([], "vendor"),
+            (["subcontractor"], "vendor"),
+            (None, "vendor"),
+            (["reviewBody"], "customer"),
         ],
-    )  # fmt: skip
+    )
     def test_kinds(self, roles, kind):
         office = Office()
         office.take_in(doc(release(1, "tender", parties=[{"id": "A", "name": "A", "roles": roles}])))
@@ -457,10 +560,29 @@ class TestParties:
 
 
 class TestAwards:
-    TWO = release(2, "award", parties=[BUYER, ALPHA, BETA], awards=[
-        {"id": "a1", "title": "Lot 1", "status": "active", "value": eur(60), "suppliers": [{"id": "XX-REG-2"}], "contractPeriod": PERIOD},
-        {"id": "a2", "title": "Lot 2", "status": "active", "value": eur(30), "suppliers": [{"id": "XX-REG-3"}], "contractPeriod": PERIOD},
-    ])  # fmt: skip
+    TWO = release(
+        2,
+        "award",
+        parties=[BUYER, ALPHA, BETA],
+        awards=[
+            {
+                "id": "a1",
+                "title": "Lot 1",
+                "status": "active",
+                "value": eur(60),
+                "suppliers": [{"id": "XX-REG-2"}],
+                "contractPeriod": PERIOD,
+            },
+            {
+                "id": "a2",
+                "title": "Lot 2",
+                "status": "active",
+                "value": eur(30),
+                "suppliers": [{"id": "XX-REG-3"}],
+                "contractPeriod": PERIOD,
+            },
+        ],
+    )
     SECOND = award_key(OCID, "a2")
 
     def test_each_award_beyond_the_first_has_a_package_of_its_own(self):
@@ -564,9 +686,14 @@ class TestAwards:
     def test_dates_span_all_contracts_in_force(self):
         periods = [("2020-02-01", "2020-03-01"), ("2020-01-15", "2020-02-01"), ("2019-01-01", "2022-01-01")]
         contracts = [
-            {"id": number, "awardID": "a1", "status": "cancelled" if number == 2 else "active", "period": {"startDate": start, "endDate": end}}
+            {
+                "id": number,
+                "awardID": "a1",
+                "status": "cancelled" if number == 2 else "active",
+                "period": {"startDate": start, "endDate": end},
+            }
             for number, (start, end) in enumerate(periods)
-        ]  # fmt: skip
+        ]
         office = Office()
         office.take_in(doc(TENDER, AWARD, release(3, "contract", contracts=contracts)))
         assert (office.package["planned_start"], office.package["planned_end"]) == ("2020-01-15", "2020-03-01")
@@ -598,7 +725,7 @@ class TestTasks:
         (task,) = office.tasks.values()
         assert (task["status"], task["due_date"]) == ("in_progress", "2020-06-01")
         office.take_in(self.tender(3, {"id": "m", "status": "met", "dateMet": "2020-05-20"}))
-        assert (task["status"], task["data"]["ocds"]["dateMet"]) == ("completed", "2020-05-20")
+        assert (task["status"], task["data"]["ocds"]["milestone"]["dateMet"]) == ("completed", "2020-05-20")
 
     def test_a_task_that_has_ended_is_left_alone(self):
         office = Office()

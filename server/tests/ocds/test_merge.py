@@ -35,7 +35,10 @@ def test_the_six_releases_are_what_the_reference_implementation_makes_of_them():
         ([{"a": ["x", "y"]}, {"a": ["z"]}], {"a": ["z"]}),
         ([{"a": ["x"]}, {"a": []}], {"a": ["x"]}),
         ([{"a": {}, "b": [], "c": None}], {}),
-        ([{"a": [{"id": "1", "x": 1}]}, {"a": [{"id": "1", "y": 2}, {"id": "2"}]}], {"a": [{"id": "1", "x": 1, "y": 2}, {"id": "2"}]}),
+        (
+            [{"a": [{"id": "1", "x": 1}]}, {"a": [{"id": "1", "y": 2}, {"id": "2"}]}],
+            {"a": [{"id": "1", "x": 1, "y": 2}, {"id": "2"}]},
+        ),
         ([{"a": [{"id": 1, "x": 1}]}, {"a": [{"id": "1", "x": 2}]}], {"a": [{"id": "1", "x": 2}]}),
         ([{"a": [{"id": "1", "x": 1}]}, {"a": [{"id": "1", "x": None}]}], {"a": [{"id": "1"}]}),
         ([{"a": [{"id": "1"}, {"id": "2"}]}, {"a": [{"id": "2", "x": 1}]}], {"a": [{"id": "1"}, {"id": "2", "x": 1}]}),
@@ -43,11 +46,14 @@ def test_the_six_releases_are_what_the_reference_implementation_makes_of_them():
         ([{"a": ["x"]}, {"a": [{"id": "1"}]}], {"a": [{"id": "1"}]}),
         ([{"a": {"x": 1}}, {"a": "gone"}], {"a": "gone"}),
         (
-            [{"parties": [{"id": "1", "additionalIdentifiers": [{"id": "a"}]}]}, {"parties": [{"id": "1", "additionalIdentifiers": [{"id": "b"}]}]}],
+            [
+                {"parties": [{"id": "1", "additionalIdentifiers": [{"id": "a"}]}]},
+                {"parties": [{"id": "1", "additionalIdentifiers": [{"id": "b"}]}]},
+            ],
             {"parties": [{"id": "1", "additionalIdentifiers": [{"id": "b"}]}]},
         ),
     ],
-)  # fmt: skip
+)
 def test_the_rules(releases, expected):
     assert merged(*releases) == expected
 

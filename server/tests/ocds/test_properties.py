@@ -20,16 +20,8 @@ from tests.ocds.processes import processes
 
 KEY = "ocds:ocds-h-1"
 bounded = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-
-
-def taken_in(office: Office, releases: list[Any]) -> None:
-    """Each release as a file of its own; a file that cannot be taken in (a frozen package) is left out by the caller."""
-    for one in releases:
-        planned = office.plan(list(read(dumps(package_of(one)).encode(), "f.json")))
-        if not planned.errors:
-            office.apply(planned)
 
 
 def compiled(releases: list[Any]) -> Any:
@@ -40,31 +32,33 @@ def compiled(releases: list[Any]) -> Any:
 
 
 def accepted(office: Office, releases: list[Any]) -> list[Any]:
-    """Take the releases in one by one; those that were taken."""
+    """Take the releases in one by one; those that were taken.
+
+    A release that takes a step back is left out: PMIS does not follow it, and writes its own status.
+    """
     taken: list[Any] = []
     for one in releases:
         planned = office.plan(list(read(dumps(package_of(one)).encode(), "f.json")))
         assert {error.code for error in planned.errors} <= {"record_frozen", "period_reversed"}
-        if not planned.errors:
+        if not planned.errors and not any(notice.code == "status_not_followed" for notice in planned.notices):
             office.apply(planned)
             taken.append(one)
     return taken
 
 
 @bounded
-@given(processes())
+@given(processes(3))
 def test_everything_that_was_said_survives_the_round_trip(releases):
     office = Office()
     taken = accepted(office, releases)
     if not taken:
         return
     said, exported = substance(compiled(taken)), substance(office.export(KEY))
-    # A name with odd spacing is one line here, and an organisation may be named by another process: the rest is equal.
     assert exported == said
 
 
 @bounded
-@given(processes())
+@given(processes(3))
 def test_what_was_taken_in_again_changes_nothing(releases):
     office = Office()
     taken = accepted(office, releases)
@@ -76,7 +70,7 @@ def test_what_was_taken_in_again_changes_nothing(releases):
 
 
 @bounded
-@given(processes())
+@given(processes(3))
 def test_what_was_written_builds_the_same_elsewhere_and_is_written_the_same(releases):
     here, there = Office(), Office()
     if not accepted(here, releases):
@@ -90,7 +84,7 @@ def test_what_was_written_builds_the_same_elsewhere_and_is_written_the_same(rele
 
 
 @bounded
-@given(processes())
+@given(processes(3))
 def test_one_file_says_what_its_releases_say_one_by_one(releases):
     one_by_one, at_once = Office(), Office()
     if len(accepted(one_by_one, releases)) < len(releases):
@@ -120,6 +114,7 @@ def test_what_is_looked_up_is_enough(releases):
         within(known.tasks),
         {key: party for key, party in known.parties.items() if key in asked.parties},
         {address: key for address, key in known.emails.items() if address in asked.emails},
+        known.seen,
     )
     assert plan(found, less).steps() == plan(found, known).steps()
 
@@ -152,7 +147,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = [_places(one) for one in REAL]
 
 
-@settings(bounded, max_examples=400)
+@settings(bounded, max_examples=150)
 @given(st.data())
 def test_a_damaged_release_is_planned_or_explained_but_never_a_crash(data):
     """Any value at any places of a real release: the plan is total, and errors can be printed."""
@@ -189,17 +184,20 @@ def test_a_damaged_release_is_planned_or_explained_but_never_a_crash(data):
                 office.export(key)
 
 
-@settings(bounded, max_examples=300)
+@settings(bounded, max_examples=200)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_read_or_refused(content):
+    refusal = None
     try:
         list(read(content, "f.json"))
     except (UnreadableFileError, NotOcdsError, FileTooLargeError) as error:
-        assert error.detail.startswith("f.json")
-        error.detail.encode()
+        refusal = error.detail
+    if refusal is not None:
+        assert refusal.startswith("f.json")
+        assert refusal == refusal.encode().decode()
 
 
-@settings(bounded, max_examples=300)
+@settings(bounded, max_examples=200)
 @given(st.data())
 def test_a_real_file_with_bytes_changed_is_read_or_refused(data):
     content = bytearray(SIX[data.draw(st.integers(0, 5))].read_bytes())

@@ -46,8 +46,11 @@ class TestForms:
     def test_json_lines_of_releases_and_packages_are_streamed(self):
         lines = b"\n".join([raw(RELEASE), b"", raw(package_of(RELEASE, RELEASE)), b"   ", raw(RELEASE), b""])
         assert [str(one.place) for one in found(lines)] == [
-            "f.json line 1", "f.json line 3 /releases/0", "f.json line 3 /releases/1", "f.json line 5",
-        ]  # fmt: skip
+            "f.json line 1",
+            "f.json line 3 /releases/0",
+            "f.json line 3 /releases/1",
+            "f.json line 5",
+        ]
 
     def test_lines_are_read_as_they_are_needed(self):
         source = BytesIO(raw(RELEASE) + b"\n" + raw(RELEASE) + b"\n" + b'{"broken')
@@ -100,19 +103,28 @@ class TestRefusals:
             (b"%PDF-1.7", "f.json: this is a PDF, not JSON in UTF-8."),
             (b'{"ocid": "a\x00b"}', "f.json: line 1, column 12: there is a NUL byte."),
             (b'{"ocid":\n"a\x00b"}', "f.json: line 2, column 3: there is a NUL byte."),
-            (b'{"ocid": "x",\n "id": ', "f.json: line 2, column 8: the JSON ends too early; the file may be truncated."),
+            (
+                b'{"ocid": "x",\n "id": ',
+                "f.json: line 2, column 8: the JSON ends too early; the file may be truncated.",
+            ),
             (b'{"ocid": "x" "id": 1}', "f.json: line 1, column 14: this is not JSON (expecting ',' delimiter)."),
             (b"\n\nnonsense", "f.json: line 3, column 1: this is not JSON (expecting value)."),
             (b'{"ocid": "x", "ocid": "y"}', 'f.json: line 1, column 15: the key "ocid" stands twice in one object.'),
             (b'{\n"ocid": "x",\n"ocid": "y"}', 'f.json: line 3, column 1: the key "ocid" stands twice in one object.'),
             (b'{"a": NaN}\n{"b": 1}', "f.json: line 1, column 7: NaN is not a number of JSON."),
             (raw(RELEASE) + b"\n" + b'{"a": Infinity}', "f.json: line 2, column 7: Infinity is not a number of JSON."),
-            (raw(RELEASE) + b"\n\n" + b'{"a": 1', "f.json: line 3, column 8: the JSON ends too early; the file may be truncated."),
+            (
+                raw(RELEASE) + b"\n\n" + b'{"a": 1',
+                "f.json: line 3, column 8: the JSON ends too early; the file may be truncated.",
+            ),
             (b"[" * 100_000, "f.json: line 1, column 65: objects and lists are nested more than 64 deep."),
-            (b'{"a":\n' + b"[" * 70 + b"]" * 70 + b"}", "f.json: line 2, column 64: objects and lists are nested more than 64 deep."),
+            (
+                b'{"a":\n' + b"[" * 70 + b"]" * 70 + b"}",
+                "f.json: line 2, column 64: objects and lists are nested more than 64 deep.",
+            ),
         ],
         ids=lambda value: repr(value)[:40],
-    )  # fmt: skip
+    )
     def test_unreadable_files(self, content, message):
         with pytest.raises(UnreadableFileError) as caught:
             found(content)
@@ -138,20 +150,32 @@ class TestRefusals:
             ({"releases": {}}, "f.json /releases: an object, where a list of releases is needed."),
             ({"releases": [RELEASE, "x"]}, "f.json /releases/1: a text, where a release (an object) is needed."),
             ({"releases": []}, "f.json: the package holds no releases."),
-            ({"version": "1.2", "releases": []}, 'f.json /version: version "1.2" of OCDS is not understood; 1.0 and 1.1 are.'),
-            ({"version": "11", "releases": []}, 'f.json /version: version "11" of OCDS is not understood; 1.0 and 1.1 are.'),
+            (
+                {"version": "1.2", "releases": []},
+                'f.json /version: version "1.2" of OCDS is not understood; 1.0 and 1.1 are.',
+            ),
+            (
+                {"version": "11", "releases": []},
+                'f.json /version: version "11" of OCDS is not understood; 1.0 and 1.1 are.',
+            ),
             ({"version": 1.1, "releases": []}, 'f.json /version: a number, where a text such as "1.1" is needed.'),
-            ({"version": "\x1b[0m", "releases": []}, 'f.json /version: version "\\x1b[0m" of OCDS is not understood; 1.0 and 1.1 are.'),
+            (
+                {"version": "\x1b[0m", "releases": []},
+                'f.json /version: version "\\x1b[0m" of OCDS is not understood; 1.0 and 1.1 are.',
+            ),
             (
                 {"version": "1.1", "records": [{"ocid": "x"}]},
                 "f.json: this is an OCDS record package. Import the release packages that its records were made of.",
             ),
             ({"ocid": "x", "releases": []}, "f.json: this is an OCDS record. Import the releases that it was made of."),
             ({"compiledRelease": {}}, "f.json: this is an OCDS record. Import the releases that it was made of."),
-            ({"$schema": "http://json-schema.org/draft-04/schema#"}, "f.json: this is not data but a schema or a table of codes."),
+            (
+                {"$schema": "http://json-schema.org/draft-04/schema#"},
+                "f.json: this is not data but a schema or a table of codes.",
+            ),
         ],
         ids=lambda value: repr(value)[:40],
-    )  # fmt: skip
+    )
     def test_other_json(self, document, message):
         with pytest.raises(NotOcdsError) as caught:
             found(raw(document))
@@ -161,16 +185,21 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "document",
         [
-            {"version": "0.9", "uri": "u", "publisher": {}, "projects": [{"id": "oc4ids-bu3kcz-x", "contractingProcesses": []}]},
+            {
+                "version": "0.9",
+                "uri": "u",
+                "publisher": {},
+                "projects": [{"id": "oc4ids-bu3kcz-x", "contractingProcesses": []}],
+            },
             {"id": "oc4ids-bu3kcz-x", "title": "A road", "status": "maintenance"},
         ],
-    )  # fmt: skip
+    )
     def test_an_oc4ids_file_is_named_for_what_it_is(self, document):
-        with pytest.raises(NotOcdsError, match="a project file of OC4IDS.*not an OCDS release"):
+        with pytest.raises(NotOcdsError, match=r"a project file of OC4IDS.*not an OCDS release"):
             found(raw(document))
 
     def test_the_line_of_a_wrong_document_is_named(self):
-        with pytest.raises(NotOcdsError, match="f.json line 2: neither"):
+        with pytest.raises(NotOcdsError, match=r"f\.json line 2: neither"):
             found(raw(RELEASE) + b"\n{}")
 
 

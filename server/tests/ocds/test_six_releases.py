@@ -103,7 +103,7 @@ def test_parties_and_tasks_of_the_procurement():
         "external_ref": f"{PROCESS}/planning/milestones/1.0",
     }
     assert (consultation["status"], consultation["due_date"]) == ("pending", "2009-05-01")
-    assert approval["data"]["ocds"]["dateMet"] == "2009-03-14T17:00:00Z"
+    assert approval["data"]["ocds"]["milestone"]["dateMet"] == "2009-03-14T17:00:00Z"
 
 
 def test_all_of_them_again_change_nothing_in_whatever_portions():
@@ -145,10 +145,11 @@ def test_a_release_out_of_order_is_refused_with_both_dates():
     office.take_in_file(SIX[0])
     office.take_in_file(SIX[2])
     planned = office.plan(list(read(SIX[1].read_bytes(), "tender.json")))
-    assert [str(error) for error in planned.errors] == [
+    (error,) = planned.errors
+    assert str(error) == (
         "tender.json /releases/0/date: it is dated 2010-03-15T09:30:00Z, before 2010-03-20T09:45:00Z of a release that "
         "was imported; import releases in the order of their dates"
-    ]
+    )
     assert planned.steps() == []
 
 

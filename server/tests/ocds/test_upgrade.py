@@ -63,9 +63,17 @@ def test_details_that_contradict_the_party_stay_where_they_are():
         "buyer": {"id": "A", "name": "Alpha", "address": {"locality": "New"}, "contactPoint": {"name": "Ann"}},
     }
     assert upgrade(release) == {
-        "parties": [{"id": "A", "name": "Alpha", "address": {"locality": "Old"}, "contactPoint": {"name": "Ann"}, "roles": ["buyer"]}],
+        "parties": [
+            {
+                "id": "A",
+                "name": "Alpha",
+                "address": {"locality": "Old"},
+                "contactPoint": {"name": "Ann"},
+                "roles": ["buyer"],
+            }
+        ],
         "buyer": {"id": "A", "name": "Alpha", "address": {"locality": "New"}},
-    }  # fmt: skip
+    }
 
 
 def test_a_namesake_among_the_parties_is_the_one_that_is_meant():

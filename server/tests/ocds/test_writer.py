@@ -74,8 +74,14 @@ def test_another_vendor_is_the_awards_supplier(office):
 
 
 def test_a_vendor_that_the_process_does_not_know_is_added(office):
-    office.parties["ocds-org:XX-REG-9"] = {"id": str(uuid4()), "name": "Gamma", "kind": "vendor", "email": "g@g.example",
-                                           "external_ref": "ocds-org:XX-REG-9", "data": {"identifier": {"scheme": "XX-REG", "id": "9"}}}  # fmt: skip
+    office.parties["ocds-org:XX-REG-9"] = {
+        "id": str(uuid4()),
+        "name": "Gamma",
+        "kind": "vendor",
+        "email": "g@g.example",
+        "external_ref": "ocds-org:XX-REG-9",
+        "data": {"identifier": {"scheme": "XX-REG", "id": "9"}},
+    }
     office.package["vendor_id"] = office.parties["ocds-org:XX-REG-9"]["id"]
     exported = office.export(MAIN)
     assert exported["awards"][0]["suppliers"] == [{"id": "XX-REG-9", "name": "Gamma"}]
@@ -200,15 +206,37 @@ class TestAwardPackages:
 
 class TestMadeHere:
     def package(self, **fields: Any) -> Any:
-        return {"id": str(uuid4()), "version": 3, "code": "P-007", "title": "Own", "description": "Made here", "status": "draft",
-                "amount": "10.50", "currency": "EUR", "planned_start": "2020-02-01", "planned_end": "2020-03-01", "vendor_id": None,
-                "external_ref": None, "data": {"lots": 2}, **fields}  # fmt: skip
+        return {
+            "id": str(uuid4()),
+            "version": 3,
+            "code": "P-007",
+            "title": "Own",
+            "description": "Made here",
+            "status": "draft",
+            "amount": "10.50",
+            "currency": "EUR",
+            "planned_start": "2020-02-01",
+            "planned_end": "2020-03-01",
+            "vendor_id": None,
+            "external_ref": None,
+            "data": {"lots": 2},
+            **fields,
+        }
 
     @pytest.mark.parametrize(
         ("status", "read_back"),
-        [("draft", "draft"), ("submitted", "draft"), ("in_review", "draft"), ("approved", "approved"), ("awarded", "awarded"),
-         ("active", "active"), ("on_hold", "active"), ("completed", "completed"), ("cancelled", "cancelled")],
-    )  # fmt: skip
+        [
+            ("draft", "draft"),
+            ("submitted", "draft"),
+            ("in_review", "draft"),
+            ("approved", "approved"),
+            ("awarded", "awarded"),
+            ("active", "active"),
+            ("on_hold", "active"),
+            ("completed", "completed"),
+            ("cancelled", "cancelled"),
+        ],
+    )
     def test_it_is_read_back_with_the_same_fields(self, status, read_back):
         vendor = {
             "id": str(uuid4()),

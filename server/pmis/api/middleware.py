@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pmis.api.problems import response_of
+from pmis.api.problems import fault, response_of
 from pmis.kit.errors import TooLargeError
 from pmis.kit.ids import uuid7
 
@@ -64,7 +64,7 @@ class Edge:
         if length.isdigit() and int(length) > limit:
             await response_of(refused, scope["correlation_id"])(scope, receive, send_with_headers)
             return
-        seen = 0
+        seen, over = 0, _TooLarge()
 
         async def limited() -> Message:
             nonlocal seen
@@ -72,11 +72,18 @@ class Edge:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > limit:
-                    raise _TooLarge
+                    raise over
             return message
 
         try:
-            await self._app(scope, limited if not length else receive, send_with_headers)
-        except _TooLarge:
-            if not started:
-                await response_of(refused, scope["correlation_id"])(scope, receive, send_with_headers)
+            await self._app(scope, limited, send_with_headers)
+        except Exception as error:
+            # Here, and not in a handler of the framework: that would answer from outside, without these headers.
+            answer = (
+                response_of(refused, scope["correlation_id"])
+                if error is over
+                else fault(error, scope["correlation_id"])
+            )
+            if started:
+                raise
+            await answer(scope, receive, send_with_headers)

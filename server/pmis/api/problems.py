@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -66,8 +67,20 @@ _BY_STATUS: Final[dict[int, type[PmisError]]] = {
 }
 
 
+def fault(error: Exception, correlation_id: str) -> Response:
+    """Log a fault of ours, and answer without a word about it."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    # What PostgreSQL adds to its errors quotes whole rows, and rows hold what no log may.
+    kept = "\n".join(line for line in lines if not line.startswith(("DETAIL:", "CONTEXT:")))
+    log.error("unexpected fault, correlation id %s\n%s", correlation_id, kept)
+    return response_of(
+        PmisError("PMIS could not answer. Nothing was changed. Quote the correlation id when you report this."),
+        correlation_id,
+    )
+
+
 def install(app: FastAPI) -> None:
-    """Let every error end in one of two handlers: the refusals we know, and the faults we do not."""
+    """Let every refusal end in one handler; what no handler knows ends at the edge, in `fault`."""
 
     async def refuse(request: Request, error: Exception) -> Response:
         correlation_id = request.scope.get("correlation_id", "-")
@@ -91,11 +104,7 @@ def install(app: FastAPI) -> None:
             translated = translate(error)
             if isinstance(translated, PmisError):
                 return response_of(translated, correlation_id)
-        log.error("unexpected fault, correlation id %s", correlation_id, exc_info=error)
-        return response_of(
-            PmisError("PMIS could not answer. Nothing was changed. Quote the correlation id when you report this."),
-            correlation_id,
-        )
+        return fault(error, correlation_id)
 
-    for kind in (PmisError, HTTPException, RequestValidationError, psycopg.Error, Exception):
+    for kind in (PmisError, HTTPException, RequestValidationError, psycopg.Error):
         app.add_exception_handler(kind, refuse)

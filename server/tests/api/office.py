@@ -94,6 +94,7 @@ class Office:
     """The served application, and everybody who calls it."""
 
     app: FastAPI
+    test_database: TestDatabase
     database: Database
     vault: Vault
     a: World
@@ -207,8 +208,8 @@ async def furnish(world: World, mark: str) -> Records:
     lots = await world.do("package_type", "create", None, _type(f"Lots {mark}"), who="admin")
     found.put("package_type", "waiting", lots.id)
     await waiting("package_type", "patch", lots.id, {"description": f"Changed {mark}"}, "admin")
-    for name, identity in world.people.items():
-        found.put("person", name, identity)
+    for name in STAFF:
+        found.put("person", name, world.people[name])
     async with world.database.read() as session:
         for person, identity in await session.all(
             "select person_id, id from state.membership where project_id = %s", (world.project,)
@@ -386,7 +387,11 @@ async def open_office(database: TestDatabase, **settings: Any) -> AsyncGenerator
         async with pool.write() as session:
             people = {name: await make_person(session, vault, name.title(), **INSTANCE[name]) for name in INSTANCE}
             await session.commit()
+        for world in (a, b):
+            world.people.update(people)
         async with serving(app) as client:
-            yield Office(app, pool, vault, a, b, people, client, {"a": Records(marks[0]), "b": Records(marks[1])})
+            yield Office(
+                app, database, pool, vault, a, b, people, client, {"a": Records(marks[0]), "b": Records(marks[1])}
+            )
     finally:
         await pool.close()

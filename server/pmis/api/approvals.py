@@ -29,7 +29,7 @@ from pmis.kit.filters import equals, line, one_of, uuid
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import Listing, Page, page, state_table
 from pmis.kit.paging import MAX_LIMIT
-from pmis.kit.text import Line, Paragraph
+from pmis.kit.text import Line, Words
 from pmis.ledger.idempotency import Answer
 from pmis.policy.access import Action, allowed, authorize
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pmis.approval.governed import AnyNoun
     from pmis.kit.db import Session, WriteSession
 
-Reason = Annotated[Paragraph, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+Reason = Annotated[Words, StringConstraints(min_length=1, max_length=2000)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 TABLE: Final = state_table(
@@ -223,7 +223,7 @@ def _saying(verdict: decide.VerdictName) -> Any:  # noqa: ANN401 - an endpoint
                 reason=said.reason,
                 shown=said.digest,
             )
-            return await _decided(session, call, outcome)
+            return _decided(call, outcome)
 
         return await write(call, handle)
 
@@ -231,8 +231,8 @@ def _saying(verdict: decide.VerdictName) -> Any:  # noqa: ANN401 - an endpoint
     return endpoint
 
 
-async def _decided(session: Session, call: Call, outcome: Outcome) -> Answer:
-    answer = await answer_of(session, call, outcome, path=None)
+def _decided(call: Call, outcome: Outcome) -> Answer:
+    answer = answer_of(call, outcome, path=None)
     # A decision was taken either way: 200, also when the approval still waits for somebody else.
     return Answer(200, answer.body, {}, answer.project_id)
 
@@ -246,7 +246,7 @@ async def confirm_approval(request: Request, approval_id: str) -> Response:
 
     async def handle(session: WriteSession) -> Answer:
         outcome = await decide.confirm(session, call.parts.vault, call.proposing(), _id(approval_id), shown=said.digest)
-        return await _decided(session, call, outcome)
+        return _decided(call, outcome)
 
     return await write(call, handle)
 
@@ -260,9 +260,8 @@ async def withdraw_approval(request: Request, approval_id: str) -> Response:
 
     async def handle(session: WriteSession) -> Answer:
         approval = await decide.withdraw(session, call.proposing(), _id(approval_id), reason=said.reason)
-        return Answer(
-            200, (await _shown(session, call, approval)).encode(), {"ETag": etag(approval.version)}, approval.project_id
-        )
+        body = approval.model_dump_json().encode()
+        return Answer(200, body, {"ETag": etag(approval.version)}, approval.project_id)
 
     return await write(call, handle)
 
@@ -276,7 +275,7 @@ async def revise_approval(request: Request, approval_id: str) -> Response:
 
     async def handle(session: WriteSession) -> Answer:
         outcome = await decide.revise(session, call.parts.vault, call.proposing(said), _id(approval_id), said.patches)
-        return await answer_of(session, call, outcome, path=None)
+        return answer_of(call, outcome, path=None)
 
     return await write(call, handle)
 
@@ -292,7 +291,7 @@ async def propose_changes(request: Request) -> Response:
         places = await _places(session, call, said.changes)
         wanted = [await _wanted(session, call, change, i, places) for i, change in enumerate(said.changes)]
         outcome = await propose(session, call.parts.vault, call.proposing(said), wanted)
-        return await answer_of(session, call, outcome, path=None)
+        return answer_of(call, outcome, path=None)
 
     return await write(call, handle)
 

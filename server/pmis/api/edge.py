@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from pmis.api.context import etag
 from pmis.api.problems import MEDIA_TYPE, body_of
-from pmis.kit.canonical import canonical
-from pmis.kit.errors import PmisError
+from pmis.api.secrets import reveal
+from pmis.kit.canonical import canonical, sha256_hex
+from pmis.kit.errors import ForbiddenError, PmisError
 from pmis.ledger.idempotency import KEPT_REFUSALS, Answer, claim, claiming, fingerprint, require_key, settle
 from pmis.policy.access import Action, authorize
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from pmis.api.context import Call
     from pmis.approval.propose import Outcome
-    from pmis.kit.db import WriteSession
+    from pmis.kit.db import Session, WriteSession
 
 REPLAYED = "Idempotency-Replayed"
 
@@ -29,13 +31,14 @@ async def write(call: Call, handler: Callable[[WriteSession], Awaitable[Answer]]
 
     With an `Idempotency-Key` the answer is kept in the same transaction, and given again, byte for byte, to the same
     request under the same key, once the caller is found still to have access. Refusals of the domain are kept too.
+    What lies in the vault is kept as references, so that it can be erased, and is opened for each answer anew.
     """
     request = call.request
     header = request.headers.get("idempotency-key")
     if header is None:
         async with call.parts.database.write() as session:
             try:
-                answer = await handler(session)
+                answer = await _opened(session, call, await handler(session))
             except PmisError as error:
                 if error.commits:
                     await session.commit()
@@ -49,22 +52,23 @@ async def write(call: Call, handler: Callable[[WriteSession], Awaitable[Answer]]
     async with call.parts.database.write(claiming(call.principal.ref, key, print_)) as session:
         held = await claim(session, call.principal.ref, key, print_, begun=True)
         if isinstance(held, Answer):
-            return _replayed(call, held)
+            return await _replayed(session, call, held)
         try:
             answer = await handler(session)
+            shown = await _opened(session, call, answer)
         except PmisError as error:
             if error.status not in KEPT_REFUSALS or error.retry_after is not None:
                 raise
-            answer = refusal(error, call.correlation_id)
+            answer = shown = refusal(error, call.correlation_id)
             if not error.commits:
                 await session.restart()
                 again = await claim(session, call.principal.ref, key, print_)
                 if isinstance(again, Answer):
-                    return _replayed(call, again)
+                    return await _replayed(session, call, again)
                 held = again
-        settle(session, held, answer)
+        settle(session, held, replace(answer, access=_access(call)))
         await session.commit()
-    return _response(answer)
+    return _response(shown)
 
 
 def refusal(error: PmisError, correlation_id: str) -> Answer:
@@ -73,12 +77,34 @@ def refusal(error: PmisError, correlation_id: str) -> Answer:
     return Answer(error.status, text.encode(), {"Content-Type": MEDIA_TYPE})
 
 
-def _replayed(call: Call, answer: Answer) -> Response:
+class AccessChangedError(ForbiddenError):
+    """The answer under this key was given to somebody with other rights than the caller has now."""
+
+    code = "access_changed"
+
+
+async def _replayed(session: Session, call: Call, answer: Answer) -> Response:
+    """The kept answer, to whom it may still be given, with what this caller may see now."""
     if answer.project_id is not None:
         authorize(call.principal, Action.READ, answer.project_id)
-    response = _response(answer)
+    elif answer.access != _access(call):
+        raise AccessChangedError("Your rights have changed since this key was answered. Ask again under a new key.")
+    response = _response(await _opened(session, call, answer))
     response.headers[REPLAYED] = "true"
     return response
+
+
+async def _opened(session: Session, call: Call, answer: Answer) -> Answer:
+    """The answer with what lies in the vault, as far as the caller may see it; it is kept without."""
+    shown = await reveal(session, call.parts.vault, call.principal, [answer.body.decode()], project=answer.project_id)
+    return replace(answer, body=shown[0].encode())
+
+
+def _access(call: Call) -> str:
+    """The digest of everything that the caller may do."""
+    principal = call.principal
+    roles = {str(project): sorted(held) for project, held in principal.roles.items() if held}
+    return sha256_hex(canonical([roles, principal.instance_admin, principal.instance_auditor]))
 
 
 def _response(answer: Answer) -> Response:

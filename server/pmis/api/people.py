@@ -97,7 +97,7 @@ async def create_person(request: Request) -> Response:
     async def handle(session: WriteSession) -> Answer:
         wanted = Wanted(PEOPLE, "create", uuid7(), PEOPLE.patch_of("create", said))
         outcome = await propose(session, call.parts.vault, call.proposing(said), [wanted])
-        return await answer_of(session, call, outcome, path="people", created=True)
+        return answer_of(call, outcome, path="people", created=True)
 
     return await write(call, handle)
 
@@ -114,7 +114,7 @@ async def patch_person(request: Request, reference: str) -> Response:
         identity, _ = await _find(session, call, reference)
         wanted = Wanted(PEOPLE, "patch", identity, PEOPLE.patch_of("patch", said), None, version)
         outcome = await propose(session, call.parts.vault, call.proposing(said), [wanted])
-        return await answer_of(session, call, outcome, path="people")
+        return answer_of(call, outcome, path="people")
 
     return await write(call, handle)
 

@@ -94,7 +94,7 @@ async def patch_policy(request: Request) -> Response:
     async def handle(session: WriteSession) -> Answer:
         wanted = Wanted(POLICIES, "patch", POLICY_ID, POLICIES.patch_of("patch", said), None, version)
         outcome = await propose(session, call.parts.vault, call.proposing(said), [wanted])
-        return await answer_of(session, call, outcome, path=None)
+        return answer_of(call, outcome, path=None)
 
     return await write(call, handle)
 

@@ -278,7 +278,7 @@ class Routes:
         if preview:
             return await preview_answer(session, call.parts.vault, request, [wanted])
         outcome = await propose(session, call.parts.vault, request, [wanted])
-        return await answer_of(session, call, outcome, path=self.resource.path, created=created)
+        return answer_of(call, outcome, path=self.resource.path, created=created)
 
     def router(self) -> docs.RouteTable:
         """The routes, documented."""
@@ -311,18 +311,11 @@ class Routes:
         return endpoint
 
 
-async def answer_of(
-    session: Session, call: Call, outcome: Outcome, *, path: str | None, created: bool = False
-) -> Answer:
-    """The answer to a proposal: the record when it was applied, the approval when it waits."""
+def answer_of(call: Call, outcome: Outcome, *, path: str | None, created: bool = False) -> Answer:
+    """The answer to a proposal: the record when it was applied, the approval when it waits; the vault is not opened."""
     entity = outcome.entities[0] if outcome.entities else None
     resource = entity.model_dump_json() if entity else None
     approval = outcome.approval.model_dump_json() if outcome.approval else None
-    shown = await reveal(session, call.parts.vault, call.principal, [text for text in (resource, approval) if text])
-    if resource:
-        resource = shown[0]
-    if approval:
-        approval = shown[-1]
     base = "/api/v1" if "/api/v1/" in call.request.url.path else "/api"
     location = None
     if outcome.outcome != "applied" and outcome.approval:

@@ -47,7 +47,9 @@ class Answer:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict[str, str])
     project_id: UUID | None = None
-    """Whose members may see the answer again; None for an answer that concerns the instance."""
+    """Whose members may see the answer again; None for a refusal, or an answer that concerns the instance."""
+    access: str = ""
+    """The digest of what the caller was allowed at the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +96,37 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, b
     if taken:
         return Claim(actor, key)
     row = await session.one(
-        "select fingerprint, status, body, headers, project_id from ledger.idempotency where actor = %s and key = %s",
+        "select fingerprint, status, body, headers, project_id, access from ledger.idempotency "
+        "where actor = %s and key = %s",
         (actor, key),
     )
     if row is None:
         # It was pruned between the two statements: as good as never used.
         return await claim(session, actor, key, print_)
-    known, status, body, headers, project_id = row
+    known, status, body, headers, project_id, access = row
     if bytes(known) != print_:
         raise KeyReusedError(
             "This Idempotency-Key was used for a different request. Use a new key for each request; "
             "repeat the same key only to retry the very same one."
         )
-    return Answer(status, bytes(body), json.loads(headers), project_id)
+    return Answer(status, bytes(body), json.loads(headers), project_id, access)
 
 
 def settle(session: WriteSession, held: Claim, answer: Answer) -> None:
     """Keep the answer under the key, in the same transaction."""
     session.defer(
         "idempotency",
-        "update ledger.idempotency set status = %s, body = %s, headers = %s, project_id = %s "
+        "update ledger.idempotency set status = %s, body = %s, headers = %s, project_id = %s, access = %s "
         "where actor = %s and key = %s",
-        (answer.status, answer.body, json.dumps(answer.headers), answer.project_id, held.actor, held.key),
+        (
+            answer.status,
+            answer.body,
+            json.dumps(answer.headers),
+            answer.project_id,
+            answer.access,
+            held.actor,
+            held.key,
+        ),
     )
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from decimal import Decimal
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from jsonschema import Draft202012Validator
 
 from pmis.approval.errors import AlreadyExistsError, BadReferenceError, GuardRefusedError
 from pmis.approval.governed import Noun
@@ -17,13 +14,19 @@ from pmis.kit.errors import InvalidInputError
 from pmis.ledger.projection import Child
 from pmis.package import rules
 from pmis.package.models import Package, PackageType
-from pmis.package.schemas import PackageCreate, PackagePatch, PackageTransition, PackageTypeCreate, PackageTypePatch
+from pmis.package.schemas import (
+    BrokenSchemaError,
+    PackageCreate,
+    PackagePatch,
+    PackageTransition,
+    PackageTypeCreate,
+    PackageTypePatch,
+    faults_of,
+)
 from pmis.policy.lifecycle import GUARDS, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from jsonschema.exceptions import ValidationError
+    from collections.abc import Mapping
 
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
@@ -34,11 +37,6 @@ if TYPE_CHECKING:
 SEARCH = Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True)
 WITHOUT_CODE = {"number": 0, "code": "—"}
 """What a package has until it is applied and its code is given out."""
-
-
-@lru_cache(maxsize=256)
-def _validator(schema_text: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema_text))
 
 
 class PackageNoun(Noun[Package]):
@@ -164,7 +162,10 @@ class PackageNoun(Noun[Package]):
         before = entity.model_dump(mode="json") if entity else {}
         changed = self.diff(before, {"data": change.patch.get("data", {})}).get("data")
         data = changed["to"] if changed else before.get("data", {})
-        found = cast("Iterable[ValidationError]", _validator(row[0]).iter_errors(data))  # pyright: ignore[reportUnknownMemberType]
+        try:
+            found = faults_of(json.loads(row[0]), data)
+        except BrokenSchemaError as error:
+            raise InvalidInputError(f"package_type: {error}. Mend the package type first.") from None
         errors = [
             {"pointer": "/data/" + "/".join(map(str, error.absolute_path)), "message": error.message, "type": "schema"}
             for error in sorted(found, key=lambda error: [str(part) for part in error.absolute_path])

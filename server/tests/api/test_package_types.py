@@ -32,7 +32,7 @@ def elsewhere() -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(b"{}")
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class named it
             del format, args
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)

@@ -28,6 +28,16 @@ _SKEW_SECONDS: Final = 2.0
 _UNBEARABLE_SKEW_SECONDS: Final = 30.0
 
 
+_OF_THE_COMMAND_LINE: Final = {
+    "PMIS_CONFIG_DIR",
+    "PMIS_DEBUG",
+    "PMIS_PROFILE",
+    "PMIS_PYTHON",
+    "PMIS_TOKEN",
+    "PMIS_URL",
+}
+
+
 class Level(IntEnum):
     """How bad it is; the highest becomes the exit code."""
 
@@ -73,7 +83,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "settings", Level.ERROR, f"{problem}.", "The API will not start like this. Set the variable, or its _FILE."
         )
-    known = {name.upper() for name in Settings.model_fields} | {"PMIS_DEBUG", "PMIS_PYTHON"}
+    known = {name.upper() for name in Settings.model_fields} | _OF_THE_COMMAND_LINE
     known |= {f"{name}_FILE" for name in Settings.secret_names}
     for name in sorted(os.environ):
         if name.startswith("PMIS_") and name not in known and not name.startswith("PMIS_TEST_"):

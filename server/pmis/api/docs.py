@@ -135,6 +135,8 @@ class Spec:
     parameters: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     body: type[BaseModel] | None = None
     body_required: bool = True
+    files: dict[str, Any] | None = None
+    """For a body that is a file: what it is by each media type."""
 
 
 def query(name: str, description: str, example: Any = None, schema: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ANN401
@@ -225,6 +227,8 @@ def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec)
             "required": spec.body_required,
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{spec.body.__name__}"}}},
         }
+    if spec.files is not None:
+        extra["requestBody"] = {"required": True, "content": spec.files}
     responses: dict[int | str, dict[str, Any]] = {
         status: {
             "description": REFUSALS[status],

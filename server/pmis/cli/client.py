@@ -39,8 +39,9 @@ _ATTEMPTS: Final = 5
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _FIRST_WAIT_SECONDS: Final = 0.2
 _GIVES_UP_SECONDS: Final = 60.0
+_FILE_SECONDS: Final = 600.0
 _AGAIN: Final = frozenset({409, 429, 503})
-"""Answers that, with a `Retry-After`, ask for the same request again."""
+"""Answers that, with a `Retry-After` not far off, ask for the same request again."""
 _REFERENCE: Final = re.compile(r"[^\x00-\x20\x7f/\\?#%]{1,300}")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _UNAUTHENTICATED: Final = 401
@@ -116,6 +117,8 @@ class Api:
                 headers=headers,
                 timeout=httpx2.Timeout(30.0, connect=5.0),
                 trust_env=not accounts.is_local(url),
+                # Certificates are read for https alone: it takes longer than most requests. Redirects are not followed.
+                verify=url.startswith("https:"),
             )
         except (httpx2.InvalidURL, ValueError) as error:  # a host that is none, a proxy that is none
             raise BadArgumentError(f"{printable(url)} cannot be reached: {printable(str(error))}.") from None
@@ -132,12 +135,12 @@ class Api:
         self,
         method: str,
         *path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         key: str | None = None,
         if_match: int | None = None,
         **params: str | int | None,
     ) -> Answer:
-        """Change something, under an idempotency key: the given one, or one of its own."""
+        """Change something, under an idempotency key: the given one, or one of its own. Bytes are sent as a file."""
         if key is None:
             from pmis.kit.ids import uuid7  # noqa: PLC0415 - see above
 
@@ -155,14 +158,20 @@ class Api:
         path: Sequence[str],
         *,
         params: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send until there is an answer, a bounded number of times. Raises RefusedError or UnreachableError."""
         query = {name: _sendable(str(value)) for name, value in (params or {}).items() if value is not None}
-        content = None if body is None else _encoded(body)
-        given = {**(headers or {}), **({} if content is None else {"Content-Type": "application/json"})}
-        request = self._http.build_request(method, _path(path), params=query, content=content, headers=given)
+        file = isinstance(body, bytes)
+        content = body if body is None or isinstance(body, bytes) else _encoded(body)
+        kind = {} if content is None else {"Content-Type": "application/octet-stream" if file else "application/json"}
+        request = self._http.build_request(
+            method, _path(path), params=query, content=content, headers={**(headers or {}), **kind}
+        )
+        if file:
+            # The answer to a file comes when all of it is done.
+            request.extensions["timeout"]["read"] = _FILE_SECONDS
         answer = self._answer(request)
         if answer.status >= _FIRST_REFUSAL:
             raise self._refusal(answer)
@@ -198,9 +207,9 @@ class Api:
                 continue
             answer = Answer(response.status_code, response.content, response.headers)
             after = response.headers.get("retry-after", "")
-            if answer.status not in _AGAIN or not after.isdigit():
+            if answer.status not in _AGAIN or not after.isdigit() or float(after) > _LONGEST_WAIT_SECONDS:
                 return answer
-            wait = min(max(float(after), wait), _LONGEST_WAIT_SECONDS)
+            wait = max(float(after), wait)
         if answer is not None:
             return answer
         if "idempotency-key" not in request.headers:

@@ -34,6 +34,7 @@ GROUPS: Final = (
     "party",
     "comment",
     "approval",
+    "importing",
     "audit",
     "policy",
     "people",

@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import typer
@@ -39,12 +39,13 @@ _ATTEMPTS: Final = 5
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _FIRST_WAIT_SECONDS: Final = 0.2
 _GIVES_UP_SECONDS: Final = 60.0
-_FILE_SECONDS: Final = 600.0
+_LONG_SECONDS: Final = 600.0
 _AGAIN: Final = frozenset({409, 429, 503})
 """Answers that, with a `Retry-After` not far off, ask for the same request again."""
 _REFERENCE: Final = re.compile(r"[^\x00-\x20\x7f/\\?#%]{1,300}")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _UNAUTHENTICATED: Final = 401
+_OK: Final = 200
 _FIRST_REDIRECT: Final = 300
 _FIRST_REFUSAL: Final = 400
 _FIRST_FAULT: Final = 500
@@ -160,8 +161,12 @@ class Api:
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        long: bool = False,
     ) -> Answer:
-        """Send until there is an answer, a bounded number of times. Raises RefusedError or UnreachableError."""
+        """Send until there is an answer, a bounded number of times; what takes `long` is waited for.
+
+        Raises RefusedError or UnreachableError.
+        """
         query = {name: _sendable(str(value)) for name, value in (params or {}).items() if value is not None}
         file = isinstance(body, bytes)
         content = body if body is None or isinstance(body, bytes) else _encoded(body)
@@ -169,9 +174,9 @@ class Api:
         request = self._http.build_request(
             method, _path(path), params=query, content=content, headers={**(headers or {}), **kind}
         )
-        if file:
+        if file or long:
             # The answer to a file comes when all of it is done.
-            request.extensions["timeout"]["read"] = _FILE_SECONDS
+            request.extensions["timeout"]["read"] = _LONG_SECONDS
         answer = self._answer(request)
         if answer.status >= _FIRST_REFUSAL:
             raise self._refusal(answer)
@@ -219,6 +224,30 @@ class Api:
             "took effect is not known. "
             f"Repeat it with `--key {request.headers['idempotency-key']}`: then it takes effect once."
         )
+
+    def download(self, *path: str, into: IO[bytes], **params: str | int | None) -> int:
+        """Write what the API answers as it comes; returns the bytes. Raises UnreachableError when it breaks off."""
+        import httpx2  # noqa: PLC0415 - see above
+
+        query = {name: _sendable(str(value)) for name, value in params.items() if value is not None}
+        request = self._http.build_request("GET", _path(path), params=query)
+        request.extensions["timeout"]["read"] = _LONG_SECONDS
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                if response.status_code != _OK:
+                    raise self._refusal(Answer(response.status_code, response.read(), response.headers))
+                # As it is: a compressed file stays compressed.
+                return sum(into.write(chunk) for chunk in response.iter_raw())
+            finally:
+                response.close()
+        except httpx2.ConnectError as error:
+            raise self._unreachable(error) from None
+        except httpx2.TransportError as error:
+            raise UnreachableError(
+                f"The connection to {self.url} broke off ({printable(str(error)) or type(error).__name__}): what came "
+                "is not complete. Try again."
+            ) from None
 
     def listed(
         self,

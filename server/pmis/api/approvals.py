@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
 
@@ -28,7 +30,7 @@ from pmis.kit.fields import Data  # noqa: TC001
 from pmis.kit.filters import equals, line, one_of, uuid
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import Listing, Page, page, state_table
-from pmis.kit.paging import MAX_LIMIT
+from pmis.kit.paging import MAX_LIMIT, encode_cursor
 from pmis.kit.text import Line, Words
 from pmis.ledger.idempotency import Answer
 from pmis.policy.access import Action, allowed, authorize
@@ -130,43 +132,72 @@ async def list_approvals(request: Request) -> Response:
         )
     filters = {name: given[name] for name in given if name in LISTING.filters}
     async with call.parts.database.read() as session:
-        projects = (
-            [await project_named(session, call.principal, given["project"])]
-            if "project" in given
-            else await readable_projects(session, call.principal)
-        )
-        if waiting:
-            found = await _waiting(session, call, projects, filters, given.get("cursor"), limit)
+        if "project" in given:
+            scope = _Scope([await project_named(session, call.principal, given["project"])], instance=False)
         else:
-            found = await page(
-                session,
-                LISTING,
-                projects=projects,
-                filters=filters,
-                sort=given.get("sort"),
-                cursor=given.get("cursor"),
-                limit=limit,
+            # Changes of people and of the policy lie in no project; their deciders are the instance's.
+            scope = _Scope(
+                await readable_projects(session, call.principal), instance=allowed(call.principal, Action.READ, None)
             )
+        shown = _waiting if waiting else _all
+        found = await shown(session, call, scope, filters, given.get("sort"), given.get("cursor"), limit)
         found = Page(await reveal(session, call.parts.vault, call.principal, found.docs), found.next)
     return Response(found.body(), 200, next_link(request, found.next), "application/json")
 
 
-async def _waiting(
-    session: Session, call: Call, projects: list[UUID], filters: dict[str, str], cursor: str | None, limit: int
+@dataclass(frozen=True)
+class _Scope:
+    projects: list[UUID]
+    instance: bool
+
+
+async def _all(
+    session: Session,
+    call: Call,
+    scope: _Scope,
+    filters: dict[str, str],
+    sort: str | None,
+    cursor: str | None,
+    limit: int,
 ) -> Page:
-    """What waits for the caller, the oldest first: open approvals are read page by page until enough are found."""
-    mine: list[Approval] = []
+    """What the caller may see."""
+    del call
+    return await page(
+        session,
+        LISTING,
+        projects=scope.projects,
+        filters=filters,
+        sort=sort,
+        cursor=cursor,
+        limit=limit,
+        instance=scope.instance,
+    )
+
+
+async def _waiting(
+    session: Session,
+    call: Call,
+    scope: _Scope,
+    filters: dict[str, str],
+    sort: str | None,
+    cursor: str | None,
+    limit: int,
+) -> Page:
+    """What waits for the caller: open approvals are read page by page until enough are found."""
+    mine: list[str] = []
     scanned = 0
-    filters.setdefault("status", ",".join(sorted(OPEN)))
+    filters = {"status": ",".join(sorted(OPEN)), **filters}
+    order = sort or LISTING.default_order
     while True:
-        found = await page(
-            session, LISTING, projects=projects, filters=filters, sort="created_at", cursor=cursor, limit=MAX_LIMIT
-        )
-        scanned += len(found.docs)
+        found = await _all(session, call, scope, filters, order, cursor, MAX_LIMIT)
         approvals = [Approval.model_validate_json(doc) for doc in found.docs]
-        mine += await decide.waits_for(session, call.principal, approvals, call.parts.clock.now())
-        if found.next is None or len(mine) >= limit or scanned >= WAITING_SCANNED:
-            return Page([approval.model_dump_json() for approval in mine], found.next)
+        for approval in await decide.waits_for(session, call.principal, approvals, call.parts.clock.now()):
+            if len(mine) == limit:
+                return Page(mine, encode_cursor(order, [json.loads(mine[-1])["id"]]))
+            mine.append(approval.model_dump_json())
+        scanned += len(approvals)
+        if found.next is None or scanned >= WAITING_SCANNED:
+            return Page(mine, found.next)
         cursor = found.next
 
 

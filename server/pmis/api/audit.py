@@ -19,9 +19,10 @@ from pmis.policy.access import ALL, Action, allowed, authorize, visible_projects
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from pmis.kit.db import Session
+    from pmis.kit.db import Row, Session
 
 router = docs.RouteTable("audit")
+_NOT_YOURS: Final = "Only auditors, administrators and executives read the log."
 FILTERS: Final = ("type", "actor", "correlation_id", "stream_id")
 
 
@@ -35,9 +36,10 @@ async def _auditable(session: Session, call: Call, request: Request) -> tuple[st
     if visible_projects(call.principal, Action.READ_AUDIT) is ALL:
         return "true", []
     projects = await readable_projects(session, call.principal, Action.READ_AUDIT)
-    if not projects:
-        raise ForbiddenError("Only auditors, administrators and executives read the log.")
-    return "project_id = any(%s)", [projects]
+    instance = allowed(call.principal, Action.READ_AUDIT, None)
+    if not projects and not instance:
+        raise ForbiddenError(_NOT_YOURS)
+    return f"(project_id = any(%s){' or project_id is null' if instance else ''})", [projects]
 
 
 async def list_events(request: Request) -> Response:
@@ -82,14 +84,11 @@ async def entity_events(request: Request, entity_type: str, entity_id: str) -> R
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     identity = uuid_or_none(entity_id)
     async with call.parts.database.read() as session:
-        row = identity and await session.one(
+        row = await session.one(
             "select project_id from ledger.event where stream_id = %s and stream_type = %s limit 1",
             (identity, _value("type", entity_type)),
         )
-        if not row or not allowed(call.principal, Action.READ_AUDIT, row[0]):
-            if row and allowed(call.principal, Action.READ, row[0]):
-                raise ForbiddenError("Only auditors, administrators and executives read the log.")
-            raise NotFoundError("There is no such record.")
+        _require_auditable(call, row, "record")
         body, following = await events_page(
             session,
             call,
@@ -101,12 +100,20 @@ async def entity_events(request: Request, entity_type: str, entity_id: str) -> R
     return Response(body, 200, next_link(request, following), "application/json")
 
 
+def _require_auditable(call: Call, row: Row | None, what: str) -> Row:
+    """The row of something in the project in its first column; raises NotFoundError or ForbiddenError."""
+    if not row or not allowed(call.principal, Action.READ, row[0]):
+        raise NotFoundError(f"There is no such {what}.")
+    if not allowed(call.principal, Action.READ_AUDIT, row[0]):
+        raise ForbiddenError(_NOT_YOURS)
+    return row
+
+
 async def visible_event(session: Session, call: Call, event_id: str) -> tuple[int, str]:
-    """The position and JSON of an event that the caller may audit; raises NotFoundError."""
+    """The position and JSON of an event that the caller may audit; raises NotFoundError or ForbiddenError."""
     identity = uuid_or_none(event_id)
-    row = identity and await session.one(f"select project_id, {COLUMNS} from ledger.event where id = %s", (identity,))
-    if not row or not allowed(call.principal, Action.READ_AUDIT, row[0]):
-        raise NotFoundError("There is no such event.")
+    row = await session.one(f"select project_id, {COLUMNS} from ledger.event where id = %s", (identity,))
+    row = _require_auditable(call, row, "event")
     return row[1], (await reveal(session, call.parts.vault, call.principal, [event_json(row[1:])]))[0]
 
 

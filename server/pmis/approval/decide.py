@@ -489,6 +489,8 @@ async def waits_for(
     policy = await active_policy(session)
     known: dict[UUID | None, tuple[Candidate, _Electorate]] = {}
     for approval in approvals:
+        if not approval.is_open or (approval.expires_at is not None and at >= approval.expires_at):
+            continue
         if approval.status == "confirmation_required":
             if approval.proposer.person_id == principal.person_id:
                 mine.append(approval)

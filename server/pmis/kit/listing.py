@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import Session
 
 METADATA: Final = sa.MetaData(schema="state")
+_INSTANCE: Final[sa.ColumnElement[Any]] = sa.null()
 _MAX_INTEGER: Final = 2**31 - 1
 _DIALECT: Final = postgresql.psycopg.dialect()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
 
@@ -95,41 +96,44 @@ def _statement(
     after: bool,
     deleted: bool,
     spread: bool,
+    instance: bool,
 ) -> str:
     table = listing.table
     unnested = sa.func.unnest(sa.bindparam("projects", type_=postgresql.ARRAY(sa.Uuid)))
-    projects = unnested.table_valued("id").alias("p")
-    project = projects.c.id if spread else sa.bindparam("project", type_=sa.Uuid)
+    projects = unnested.table_valued("id").render_derived(name="p")
     name = listing.orders[order]
     key = table.c[name]
     keys = [table.c.id] if name == "id" else [key, table.c.id]
-    query = sa.select(table.c.doc, *[column.label(f"key{i}") for i, column in enumerate(keys)])
-    query = query.where(table.c.project_id == project)
-    for parameter in filters:
-        query = query.where(listing.filters[parameter].clause(table, project))
-    if listing.hides_deleted and not deleted:
-        query = query.where(~table.c.deleted)
-    if after:
-        here, there = (
-            sa.tuple_(*keys),
-            sa.tuple_(*[sa.bindparam(f"after{i}", type_=c.type) for i, c in enumerate(keys)]),
-        )
-        query = query.where(here < there if descending else here > there)
-    if name != "id" and table.c[name].nullable:
-        query = query.where(key.is_not(None))
     limit = sa.bindparam("limit", type_=sa.Integer)
-    ordered = [column.desc() if descending else column.asc() for column in keys]
+
+    def rows(project: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        query: Any = sa.select(table.c.doc, *[column.label(f"key{i}") for i, column in enumerate(keys)])
+        query = query.where(table.c.project_id.is_(None) if project is _INSTANCE else table.c.project_id == project)
+        for parameter in filters:
+            query = query.where(listing.filters[parameter].clause(table, project))
+        if listing.hides_deleted and not deleted:
+            query = query.where(~table.c.deleted)
+        if after:
+            here, there = (
+                sa.tuple_(*keys),
+                sa.tuple_(*[sa.bindparam(f"after{i}", type_=c.type) for i, c in enumerate(keys)]),
+            )
+            query = query.where(here < there if descending else here > there)
+        if name != "id" and table.c[name].nullable:
+            query = query.where(key.is_not(None))
+        return query.order_by(*[column.desc() if descending else column.asc() for column in keys]).limit(limit)
+
     if not spread:
-        return str(query.order_by(*ordered).limit(limit).compile(dialect=_DIALECT))
-    each = query.order_by(*ordered).limit(limit).correlate(projects).lateral("each")
+        return str(rows(sa.bindparam("project", type_=sa.Uuid)).compile(dialect=_DIALECT))
+    each = rows(projects.c.id).correlate(projects).lateral("each")
     outer = [each.c[f"key{i}"] for i in range(len(keys))]
-    spread_query = (
-        sa.select(each.c.doc, *outer)
-        .select_from(projects.join(each, sa.true()))
-        .order_by(*[column.desc() if descending else column.asc() for column in outer])
-        .limit(limit)
-    )
-    return str(spread_query.compile(dialect=_DIALECT))
+    found: Any = sa.select(each.c.doc, *outer).select_from(projects.join(each, sa.true()))
+    if instance:
+        own = rows(_INSTANCE).subquery("own")
+        both = sa.union_all(found, sa.select(own)).subquery("both")
+        found, outer = sa.select(both), [both.c[f"key{i}"] for i in range(len(keys))]
+    found = found.order_by(*[column.desc() if descending else column.asc() for column in outer]).limit(limit)
+    return str(found.compile(dialect=_DIALECT))
 
 
 def _typed(value: Any, column: sa.Column[Any]) -> Any:  # noqa: ANN401 - whatever the column holds
@@ -160,11 +164,12 @@ async def page(
     cursor: str | None,
     limit: int,
     deleted: bool = False,
+    instance: bool = False,
 ) -> Page:
     """One page of what lies in the projects. Raises InvalidInputError for a filter, order or cursor that is none.
 
     `sort` is the name of an order, with a leading minus for the other direction. Rows without a value in the column
-    that is sorted by are not in the list.
+    that is sorted by are not in the list. `instance` adds what lies in no project.
     """
     order = sort or listing.default_order
     descending = order.startswith("-")
@@ -189,12 +194,12 @@ async def page(
         columns = [listing.table.c[listing.orders[name]], listing.table.c.id][-keys:]
         for i, (value, column) in enumerate(zip(decode_cursor(cursor, order, keys), columns, strict=True)):
             params[f"after{i}"] = _typed(value, column)
-    spread = len(projects) != 1
+    spread = instance or len(projects) != 1
     if spread:
         params["projects"] = list(projects)
     else:
         params["project"] = projects[0]
-    statement = _statement(listing, tuple(sorted(filters)), name, descending, bool(cursor), deleted, spread)
+    statement = _statement(listing, tuple(sorted(filters)), name, descending, bool(cursor), deleted, spread, instance)
     rows = await session.all(statement, params)
     following = None
     if len(rows) > limit:

@@ -16,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 
 from pmis.kit.errors import UnavailableError
 from pmis.kit.settings import load_settings
+from pmis.ops.process import reason_of
 
 _APP: Final = "pmis.api.main:app"
 _NEEDED: Final = (
@@ -88,7 +89,7 @@ def _tcp_socket(config: uvicorn.Config) -> socket.socket:
         return socket.create_server((config.host, config.port), family=family, backlog=config.backlog)
     except OSError as error:
         raise UnavailableError(
-            f"The API cannot listen on {config.host} port {config.port}: {error.strerror}. "
+            f"The API cannot listen on {config.host} port {config.port}: {reason_of(error)}. "
             "Choose another address with --host and --port."
         ) from None
 
@@ -106,5 +107,5 @@ def _unix_socket(path: Path, backlog: int) -> socket.socket:
         listener.bind(str(path))
         listener.listen(backlog)
     except OSError as error:
-        raise UnavailableError(f"The API cannot listen on {path}: {error.strerror}.") from None
+        raise UnavailableError(f"The API cannot listen on {path}: {reason_of(error)}.") from None
     return listener

@@ -97,6 +97,13 @@ def can_use(user: User, folder: Path) -> bool:
     return subprocess.run([*argv, "--probe", str(folder)], check=False, cwd="/").returncode == 0
 
 
+def reason_of(error: OSError) -> str:
+    """The system's own words for an error, without what libraries wrap round them."""
+    if error.errno is not None and error.errno > 0:  # name look-ups have numbers of their own, below zero
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
+
+
 def identity(pid: int) -> str | None:
     """A text that names this very process, not another that was given its number later; None when it is gone."""
     if HAS_PROC:

@@ -145,6 +145,7 @@ class Keeper:
         while True:
             self.failures = 0
             self._task = asyncio.create_task(self._keep(), name=self.program.name)
+            self._task.add_done_callback(self._tell_if_broken)
             waiting = asyncio.create_task(self.is_ready.wait())
             await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
@@ -157,25 +158,38 @@ class Keeper:
                 raise ProgramError(f"{self.program.name} does not start. The end of its log:\n{tail}")
 
     async def stop(self, *, at_once: bool = False) -> None:
-        """End the program; resolves when it is gone."""
+        """End the program; resolves when it is gone and will not be started again."""
         self._stopping.set()
-        process = self._process
-        if process is not None:
-            for number, patience in self.program.stop_steps[-1:] if at_once else self.program.stop_steps:
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(number)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), patience)
-                    break
-        if self._task is not None:
-            with contextlib.suppress(Exception):  # what went wrong was told when it did
-                await self._task
+        task = self._task
+        if task is None:
+            return
+        while not task.done():
+            # There may be no process yet, when this comes between a preparation and its start.
+            if self._process is not None:
+                await self._end(self._process, self.program.stop_steps[-1:] if at_once else self.program.stop_steps)
+            await asyncio.wait({task}, timeout=0.05)
+        if not task.cancelled():
+            task.exception()  # what went wrong was told when it did
+
+    @staticmethod
+    async def _end(process: asyncio.subprocess.Process, steps: Sequence[tuple[signal.Signals, float]]) -> None:
+        for number, patience in steps:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), patience)
+                return
 
     def restart(self) -> None:
         """End the program in good order and let it be started again."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(self.program.stop_steps[0][0])
+
+    def _tell_if_broken(self, task: asyncio.Task[None]) -> None:
+        """A keeper that failed keeps nothing any more: that must not go unseen."""
+        if self.is_ready.is_set() and not task.cancelled() and (error := task.exception()) is not None:
+            self._say(f"{self.program.name} is not watched over any more ({error!r}); stop PMIS and start it again")
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -201,15 +215,36 @@ class Keeper:
 
     async def _run_once(self, *, told: bool) -> int:
         program = self.program
-        if program.prepare is not None:
-            try:
+        try:
+            if program.prepare is not None:
                 await asyncio.to_thread(program.prepare)
-            except (PmisError, OSError) as error:
-                self.log.write(f"{error}\n".encode())
-                if not told:
-                    raise
-                self._say(f"{program.name} cannot be started: {error}")
-                return 1
+            if self._stopping.is_set():
+                return 0
+            process, read_end = await self._spawn(program)
+        except (PmisError, OSError) as error:
+            self.log.write(f"{error}\n".encode())
+            if not told:
+                raise
+            self._say(f"{program.name} cannot be started: {error}")
+            return 1
+        self._process = process
+        self.who = identity(process.pid)
+        self._changed()
+        forwarding = asyncio.create_task(self._forward(read_end))
+        watching = asyncio.create_task(self._watch(process, told=told))
+        code = await process.wait()
+        watching.cancel()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # A grandchild that left the group may hold the pipe open for ever.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(forwarding, 1)
+        self.who = self._process = None
+        self._changed()
+        return code
+
+    @staticmethod
+    async def _spawn(program: Program) -> tuple[asyncio.subprocess.Process, int]:
         # A pipe of our own: asyncio's would make the end of the process wait for grandchildren that hold it open.
         read_end, write_end = os.pipe()
         launch = program.launch()
@@ -230,21 +265,7 @@ class Keeper:
         finally:
             os.close(write_end)
             launch.spawned()
-        self._process = process
-        self.who = identity(process.pid)
-        self._changed()
-        forwarding = asyncio.create_task(self._forward(read_end))
-        watching = asyncio.create_task(self._watch(process, told=told))
-        code = await process.wait()
-        watching.cancel()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        # A grandchild that left the group may hold the pipe open for ever.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(forwarding, 1)
-        self.who = self._process = None
-        self._changed()
-        return code
+        return process, read_end
 
     async def _forward(self, read_end: int) -> None:
         reader = asyncio.StreamReader()
@@ -335,7 +356,9 @@ class Supervisor:
             keeper.log.close()
 
     def _changed(self) -> None:
-        if self._record is not None:
+        if self._record is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk must not end what runs
             self._record({name: keeper.who for name, keeper in self._keepers.items() if keeper.who is not None})
 
 

@@ -26,7 +26,7 @@ from pmis.kit.errors import PmisError
 from pmis.ops import demo_people, migrate, postgres, valkey
 from pmis.ops.datafolder import DataFolder, write_private
 from pmis.ops.postgres import EmbeddedPostgres
-from pmis.ops.process import command_as, current_user
+from pmis.ops.process import command_as, current_user, reason_of
 from pmis.ops.supervisor import Launch, Program, Supervisor
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Up:
             return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
         except OSError as error:
             raise PortTakenError(
-                f"PMIS cannot listen on {host} port {port}: {error.strerror}. Choose another with --port."
+                f"PMIS cannot listen on {host} port {port}: {reason_of(error)}. Choose another with --port."
             ) from None
 
     @staticmethod
@@ -312,6 +312,7 @@ class Up:
             notes.append(f"at revision {migrate.head_revision()}")
         else:
             notes.append(f"migrated {await self._child(folder, 'migrate')}")
+            _, has_people = await asyncio.to_thread(_look, self._owner_dsn(settings))
         if self._demo and not has_people:
             notes.append(f"demo {await self._child(folder, 'demo', '--if-empty')}")
 
@@ -438,8 +439,13 @@ def _has_demo_people(owner_dsn: str) -> bool:
     import psycopg  # noqa: PLC0415 - loaded by now
 
     emails = [email for _, email, _ in demo_people.PEOPLE]
-    with psycopg.connect(owner_dsn, connect_timeout=10) as connection:
-        row = connection.execute("select count(*) from identity.credential where email = any(%s)", (emails,)).fetchone()
+    try:
+        with psycopg.connect(owner_dsn, connect_timeout=10) as connection:
+            row = connection.execute(
+                "select count(*) from identity.credential where email = any(%s)", (emails,)
+            ).fetchone()
+    except psycopg.Error:  # it was there a moment ago, and the supervisor sees to it
+        return False
     return row is not None and row[0] == len(emails)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from pmis.ops.process import EmbeddedServerError, User, can_use, command_as, current_user, stop, working_in
+from pmis.ops.process import EmbeddedServerError, User, can_use, command_as, current_user, reason_of, stop, working_in
 
 STOP_STEPS: Final = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 SOCKET: Final = "valkey.sock"
@@ -153,7 +153,7 @@ async def ping(url: str, *, timeout_seconds: float = 2.0) -> None:
     except TimeoutError:
         raise BrokerError(f"no answer within {timeout_seconds:g} s") from None
     except OSError as error:
-        raise BrokerError(os.strerror(error.errno) if error.errno else str(error)) from None
+        raise BrokerError(reason_of(error)) from None
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *words: str) -> None:

@@ -229,6 +229,50 @@ class TestStop:
         await eventually(lambda: not running)
         await asyncio.wait_for(supervisor.stop(), 2)
 
+    async def test_while_it_prepares_a_start(self, supervisor, running):
+        import threading
+
+        entered, leave = threading.Event(), threading.Event()
+
+        def prepare():
+            if running.get("first") is None and entered.is_set():
+                return
+            entered.set()
+            leave.wait(5)
+
+        starting = asyncio.create_task(
+            supervisor.start(Program("first", python("import time; time.sleep(60)"), prepare=prepare, stop_steps=QUICK))
+        )
+        await eventually(entered.is_set)
+        stopping = asyncio.create_task(supervisor.stop())
+        await asyncio.sleep(0.1)
+        leave.set()
+        await asyncio.wait_for(stopping, 5)
+        assert running == {}
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+
+    async def test_a_record_that_cannot_be_kept_ends_nothing(self, supervisor, tmp_path, running):
+        def full(_identities):
+            raise OSError(28, "No space left on device")
+
+        supervisor.settle(tmp_path, full)
+        await supervisor.start(
+            Program("first", python("print('hello'); import time; time.sleep(60)"), stop_steps=QUICK)
+        )
+        await eventually(lambda: (tmp_path / "first.log").read_text() == "hello\n")
+
+    async def test_a_program_that_is_gone_when_it_should_be_started_again(self, supervisor, running, said, tmp_path):
+        program = tmp_path / "program"
+        program.write_text("#!/bin/sh\nexec sleep 60\n")
+        program.chmod(0o755)
+        await supervisor.start(Program("first", lambda: Launch([str(program)]), stop_steps=QUICK))
+        program.rename(tmp_path / "away")
+        os.kill(pid_of(running, "first"), signal.SIGKILL)
+        await eventually(lambda: any("first cannot be started" in text for text in said))
+        (tmp_path / "away").rename(program)
+        await eventually(lambda: "first" in running)
+
 
 class TestLog:
     async def test_it_is_turned_over_by_size_and_only_some_are_kept(self, tmp_path, monkeypatch):

@@ -374,7 +374,7 @@ def amount_fault(amount: int | Decimal) -> tuple[str, str] | None:
 
 def check(found: FoundRelease) -> list[ItemError]:
     """Everything wrong with a release, in its order; nothing else in the package may rely on an unchecked release."""
-    return [*_head(found), *_characters(found.release, found.place), *_shape("Release", found.release, found.place)]
+    return [*_head(found), *_characters(found), *_shape("Release", found.release, found.place)]
 
 
 def _head(found: FoundRelease) -> Iterator[ItemError]:
@@ -384,7 +384,7 @@ def _head(found: FoundRelease) -> Iterator[ItemError]:
         if value is None or not value.strip():
             yield ItemError(place.at(key), "missing", f"`{key}`, which names {what}, is missing or not a text")
         elif len(value) > ID_LENGTH:
-            yield _too_long(place.at(key), len(value), ID_LENGTH)
+            yield ItemError(place.at(key), "too_long", _too_long(len(value), ID_LENGTH))
     if moment(release.get("date")) is None:
         missing = "is missing" if release.get("date") is None else "is not a date-time such as 2010-03-15T09:30:00Z"
         yield ItemError(place.at("date"), "invalid_date", f"`date`, by which releases are put in order, {missing}")
@@ -396,24 +396,37 @@ def _head(found: FoundRelease) -> Iterator[ItemError]:
             yield _notice(place.at("tag", number), "unknown_code", f'"{visible(tag)}" is not a release tag of OCDS')
 
 
-def _characters(value: Json, place: Place) -> Iterator[ItemError]:
+def readable(found: FoundRelease) -> bool:
+    """Whether a release can at least be put in order and previewed: it has a date, and texts that can be stored."""
+    return moment(found.release.get("date")) is not None and next(_characters(found), None) is None
+
+
+def _characters(found: FoundRelease) -> Iterator[ItemError]:
     """The texts and keys that hold characters which cannot be stored, extensions included."""
-    if isinstance(value, str):
+    for path, what, value in _texts(found.release, ()):
         try:
             paragraph(value)
         except ValueError as error:
-            yield ItemError(place, "control_character", f"the text {error}")
+            yield ItemError(found.place.at(*map(_part, path)), "control_character", f"the {what} {error}")
+
+
+def _part(part: str | int) -> str | int:
+    return visible(part) if isinstance(part, str) else part
+
+
+def _texts(value: Json, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """Every text and key that is not plainly printable, with its path."""
+    if isinstance(value, str):
+        if not value.isprintable():
+            yield path, "text", value
     elif isinstance(value, list):
         for number, item in enumerate(cast("list[Json]", value)):
-            yield from _characters(item, place.at(number))
+            yield from _texts(item, (*path, number))
     elif isinstance(value, dict):
         for key, item in cast("JsonObject", value).items():
-            inside = place.at(visible(key))
-            try:
-                paragraph(key)
-            except ValueError as error:
-                yield ItemError(inside, "control_character", f"the key {error}")
-            yield from _characters(item, inside)
+            if not key.isprintable():
+                yield (*path, key), "key", key
+            yield from _texts(item, (*path, key))
 
 
 def _shape(shape: str, content: JsonObject, place: Place) -> Iterator[ItemError]:
@@ -426,38 +439,41 @@ def _shape(shape: str, content: JsonObject, place: Place) -> Iterator[ItemError]
         # In OCDS a null takes back what an earlier release said: any field may be null.
         if value is None:
             continue
-        inside = place.at(key)
         if not _FITS[kind.name](value):
-            yield ItemError(inside, "wrong_type", f"{_WANTED[kind.name]} is needed here", blocking=kind.mapped)
-            continue
-        yield from _content(kind, value, inside)
+            yield ItemError(place.at(key), "wrong_type", f"{_WANTED[kind.name]} is needed here", blocking=kind.mapped)
+        elif kind.name in ("object", "objects"):
+            yield from _inside(kind, value, place.at(key))
+        elif found := _fault(kind, value):
+            code, message, blocking = found
+            yield ItemError(place.at(key), code, message, blocking)
     if shape == "WorkPeriod":
         yield from _period(content, place)
 
 
-def _content(kind: _Kind, value: Json, place: Place) -> Iterator[ItemError]:
-    """What is wrong with a value of the right type."""
-    match kind.name:
-        case "object":
-            yield from _shape(kind.of, value, place)
-        case "objects":
-            if kind.unique:
-                yield from _identities(value, place)
-            for number, item in enumerate(value):
-                yield from _shape(kind.of, item, place.at(number))
-        case "date" if day(value) is None:
-            yield ItemError(
-                place, "invalid_date", f'"{visible(value)}" is not a date or date-time', blocking=kind.mapped
-            )
-        case "code" if value not in kind.codes:
-            message = f'"{visible(value)}" is not a status of OCDS here ({", ".join(sorted(kind.codes))})'
-            yield _notice(place, "unknown_code", f"{message}; it is kept but tells no stage")
-        case "text" | "line" | "id" if kind.limit:
-            size = len((line(value) if kind.name == "line" else text(value)) or "") if isinstance(value, str) else 0
-            if size > kind.limit:
-                yield _too_long(place, size, kind.limit)
-        case _:
-            pass
+def _inside(kind: _Kind, value: Json, place: Place) -> Iterator[ItemError]:
+    """What is wrong in an object or in a list of them."""
+    if kind.name == "object":
+        yield from _shape(kind.of, value, place)
+        return
+    if kind.unique:
+        yield from _identities(value, place)
+    for number, item in enumerate(value):
+        yield from _shape(kind.of, item, place.at(number))
+
+
+def _fault(kind: _Kind, value: Json) -> tuple[str, str, bool] | None:
+    """What is wrong with a plain value of the right type: a code, a message, and whether it is an error."""
+    if kind.name == "date" and day(value) is None:
+        return "invalid_date", f'"{visible(value)}" is not a date or date-time', kind.mapped
+    if kind.name == "code" and value not in kind.codes:
+        known = ", ".join(sorted(kind.codes))
+        said = f'"{visible(value)}" is not a status of OCDS here ({known}); it is kept but tells no stage'
+        return "unknown_code", said, False
+    if kind.limit and isinstance(value, str):
+        size = len((line(value) if kind.name == "line" else text(value)) or "")
+        if size > kind.limit:
+            return "too_long", _too_long(size, kind.limit), True
+    return None
 
 
 def _identities(items: list[Json], place: Place) -> Iterator[ItemError]:
@@ -502,8 +518,8 @@ def _period(content: JsonObject, place: Place) -> Iterator[ItemError]:
         yield ItemError(place, "period_reversed", f"the period ends ({end}) before it starts ({start})")
 
 
-def _too_long(place: Place, size: int, limit: int) -> ItemError:
-    return ItemError(place, "too_long", f"{size:,} characters, at most {limit:,} fit; it is not cut silently")
+def _too_long(size: int, limit: int) -> str:
+    return f"{size:,} characters, at most {limit:,} fit; it is not cut silently"
 
 
 def _notice(place: Place, code: str, message: str) -> ItemError:

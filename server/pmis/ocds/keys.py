@@ -22,6 +22,8 @@ from pmis.kit.canonical import sha256_hex
 from pmis.ocds.values import child, identifier, line
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from pmis.ocds.values import JsonObject
 
 KEY_LENGTH: Final = 300
@@ -50,7 +52,7 @@ def task_key(ocid: str, path: tuple[str, ...], milestone: str) -> str:
     return _bounded("/".join([_process(ocid), *map(_plain, path), _plain(milestone)]))
 
 
-def party_key(ocid: str, party: JsonObject, taken: frozenset[str] = frozenset()) -> str:
+def party_key(ocid: str, party: JsonObject, taken: Container[str] = ()) -> str:
     """The name of an organisation.
 
     Its `id` when that has the form of a registration (it may name a department, which the registration does not),

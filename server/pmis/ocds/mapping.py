@@ -16,13 +16,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from pmis.kit.canonical import canonical
-from pmis.ocds.check import ItemError, check, moment
+from pmis.ocds.check import ItemError, check, moment, readable
 from pmis.ocds.keys import package_key, party_key, process_prefix
 from pmis.ocds.lifecycle import FROZEN, held_at, package_path, task_path
 from pmis.ocds.memory import Imported, Memory, close, recall, remember
 from pmis.ocds.merge import merge
 from pmis.ocds.reader import Place
-from pmis.ocds.upgrade import references, upgrade
+from pmis.ocds.upgrade import references
 from pmis.ocds.values import as_list, as_object, as_objects, identifier, visible
 from pmis.ocds.views import Process, organisations, package_views, party_view, task_views
 
@@ -148,7 +148,7 @@ def wanted(found: Sequence[FoundRelease], packages: Mapping[str, JsonObject] | N
     parties: set[str] = set()
     addresses: set[str] = set()
     for ocid, releases in groups.items():
-        fold = _fold(ocid, releases, packages, {one.place for one in releases if _unusable(check(one))})
+        fold = _fold(ocid, releases, packages)
         parties.update(fold.parties.values())
         for name, party in organisations(fold.after.compiled).items():
             if address := party_view(fold.parties[name], party).fields["email"]:
@@ -158,14 +158,12 @@ def wanted(found: Sequence[FoundRelease], packages: Mapping[str, JsonObject] | N
 
 def plan(found: Sequence[FoundRelease], known: Known) -> Plan:
     """What the releases of one file call for; never raises for what they hold."""
-    faults = {one.place: check(one) for one in found}
-    unusable = {place for place, errors in faults.items() if _unusable(errors)}
-    problems = [error for errors in faults.values() for error in errors]
+    problems = [error for one in found for error in check(one)]
     intents: list[Intent] = []
     repeated = 0
     idle: list[str] = []
     for ocid, releases in _grouped(found).items():
-        fold = _fold(ocid, releases, known.packages, unusable, known.seen)
+        fold = _fold(ocid, releases, known.packages, known.seen)
         problems += fold.errors
         repeated += fold.repeated
         if fold.new:
@@ -305,18 +303,10 @@ def _grouped(found: Iterable[FoundRelease]) -> dict[str, list[FoundRelease]]:
     return groups
 
 
-def _unusable(errors: Sequence[ItemError]) -> bool:
-    """Whether a release cannot even be previewed: it cannot be put in order, or holds what no text can."""
-    return any(
-        error.code == "control_character" or error.place.pointer.endswith("/date") for error in errors if error.blocking
-    )
-
-
 def _fold(
     ocid: str,
     releases: Sequence[FoundRelease],
     packages: Mapping[str, JsonObject],
-    unusable: set[Place],
     idle: frozenset[str] = frozenset(),
 ) -> _Fold:
     memory = recall(ocid, packages)
@@ -327,7 +317,7 @@ def _fold(
     imported: list[Imported] = []
     errors: list[ItemError] = []
     repeated = 0
-    usable = [one for one in releases if one.place not in unusable]
+    usable = [one for one in releases if readable(one)]
     for one in sorted(usable, key=lambda found: moment(found.release["date"]) or _LONG_AGO):
         sha256 = one.fingerprint
         if sha256 in seen or sha256 in idle:
@@ -352,7 +342,7 @@ def _fold(
         last = stated
         process = replace(
             process,
-            compiled=merge(process.compiled, upgrade(one.release), one.version),
+            compiled=merge(process.compiled, one.upgraded, one.version),
             tags=(*process.tags, *tags),
             date=date,
         )
@@ -370,9 +360,11 @@ def _out_of_order(one: FoundRelease, date: str, last: str) -> ItemError:
 def _links(process: Process, known: Mapping[str, str]) -> dict[str, str]:
     """The external reference of each organisation of the process; one given once stays."""
     links = dict(known)
+    taken = set(links.values())
     for name, party in organisations(process.compiled).items():
         if name not in links:
-            links[name] = party_key(process.ocid, party, frozenset(links.values()))
+            links[name] = party_key(process.ocid, party, taken)
+            taken.add(links[name])
     return links
 
 
@@ -459,16 +451,15 @@ def _places(fold: _Fold) -> dict[str, Place]:
     """Where the file speaks of each entity, by its external reference; the last place counts."""
     places: dict[str, Place] = {}
     for one in fold.new:
-        release = upgrade(one.release)
+        release = one.upgraded
         alone = Process(fold.after.ocid, release, own=fold.after.own)
         for view in task_views(alone):
             places[view.key] = Place(
                 one.place.file, one.place.line, one.place.pointer + view.sources["title"].removesuffix("/title")
             )
         for number, award in enumerate(as_objects(release.get("awards"))):
-            for scope in fold.after.scopes:
-                if not scope.main and scope.award == identifier(award.get("id")):
-                    places[scope.key] = one.place.at("awards", number)
+            if scope := fold.after.separate.get(identifier(award.get("id")) or ""):
+                places[scope.key] = one.place.at("awards", number)
         for _, where, mention in references(release):
             if (name := identifier(mention.get("id"))) in fold.parties:
                 places[fold.parties[name]] = one.place.at(*where)

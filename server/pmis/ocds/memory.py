@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pmis.ocds.check import day, moment
 from pmis.ocds.keys import award_key, package_key
 from pmis.ocds.lifecycle import contract_status
-from pmis.ocds.values import as_list, as_object, as_objects, identifier, pack, unpack
+from pmis.ocds.values import as_list, as_object, as_objects, identifier, indexed, pack, unpack
 from pmis.ocds.views import Process
 
 if TYPE_CHECKING:
@@ -103,11 +103,10 @@ def remember(
 
     The second happens when a tag or a date speaks where the content stays the same.
     """
-    scopes = after.scopes
-    separate = [scope.award for scope in scopes if not scope.main]
+    places = {id(contract): place for place, contract in indexed(after.compiled.get("contracts"))}
     changed: dict[str, JsonObject] = {}
-    for scope in scopes:
-        content = _part(after, scope, separate)
+    for scope in after.scopes:
+        content = _part(after, scope)
         part: JsonObject = {"format": FORMAT, "ocid": after.ocid, "release": pack(content)}
         closed = {
             name: after.closed[name]
@@ -117,13 +116,15 @@ def remember(
         if closed:
             part["closed"] = closed
         if not scope.main:
-            part |= {"award": scope.award, "places": _places(after, content)}
+            part["award"] = scope.award
         else:
             part["parties"] = dict(parties)
-            if separate:
-                part["places"] = _places(after, content)
+            if after.separate:
                 awards = as_objects(after.compiled.get("awards"))
                 part["order"] = [name for award in awards if (name := identifier(award.get("id")))]
+        if after.separate:
+            # Merging only ever adds at the end, so a contract's place among all of them does not change.
+            part["places"] = [places[id(contract)] for contract in as_objects(content.get("contracts"))]
         old = before.parts.get(scope.key, {})
         same = part == {key: value for key, value in old.items() if key not in ("imported", "package")}
         if same and scope.key not in moved:
@@ -145,30 +146,17 @@ def close(process: Process, release_date: str) -> dict[str, str]:
     return {name: on for name, on in closed.items() if on}
 
 
-def _part(process: Process, scope: Scope, separate: list[str | None]) -> JsonObject:
-    release = process.compiled
-    awards, contracts = as_objects(release.get("awards")), as_objects(release.get("contracts"))
-    if scope.main:
-        parts = {
-            "awards": [award for award in awards if identifier(award.get("id")) not in separate],
-            "contracts": [contract for contract in contracts if identifier(contract.get("awardID")) not in separate],
-        }
-        # A list that an extension filled with something else than objects stays what it is.
-        return {
-            key: parts[key] if key in parts and as_objects(value) else value
-            for key, value in release.items()
-            if key not in parts or parts[key] or not as_objects(value)
-        }
-    mine = [contract for contract in contracts if identifier(contract.get("awardID")) == scope.award]
-    award = [award for award in awards if identifier(award.get("id")) == scope.award]
-    return {"awards": award, "contracts": mine} if mine else {"awards": award}
-
-
-def _places(process: Process, content: JsonObject) -> list[int]:
-    """Where the contracts of a part stand among all contracts; merging only ever adds at the end."""
-    mine = {identifier(contract.get("id")) for contract in as_objects(content.get("contracts"))}
-    contracts = as_objects(process.compiled.get("contracts"))
-    return [place for place, contract in enumerate(contracts) if identifier(contract.get("id")) in mine]
+def _part(process: Process, scope: Scope) -> JsonObject:
+    contracts = [contract for _, contract in process.parts[scope.key].contracts]
+    awards = as_objects(process.compiled.get("awards"))
+    if not scope.main:
+        award = [award for award in awards if award is process.parts[scope.key].award]
+        return {"awards": award, "contracts": contracts} if contracts else {"awards": award}
+    if not process.separate:
+        return process.compiled
+    mine = [award for award in awards if identifier(award.get("id")) not in process.separate]
+    apart = {"awards": mine, "contracts": contracts}
+    return {key: apart.get(key, value) for key, value in process.compiled.items() if apart.get(key, value)}
 
 
 def _compose(parts: Mapping[str, JsonObject], main_key: str) -> JsonObject:

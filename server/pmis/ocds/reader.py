@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, cast
 
 from pmis.kit.canonical import canonical, sha256_hex
 from pmis.ocds.errors import FileTooLargeError, NotOcdsError, UnreadableFileError
 from pmis.ocds.strict_json import MAX_DEPTH, JsonFault, parse, position
+from pmis.ocds.upgrade import upgrade
 from pmis.ocds.values import pack, point, text, visible
 
 if TYPE_CHECKING:
@@ -73,7 +75,12 @@ class FoundRelease:
     place: Place
     package: JsonObject = field(default_factory=dict[str, "Json"])
 
-    @property
+    @cached_property
+    def upgraded(self) -> JsonObject:
+        """The release in the shape of 1.1."""
+        return upgrade(self.release)
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the release's canonical form: the same release again has the same one, however it is laid out."""
         return sha256_hex(canonical(pack(self.release)))

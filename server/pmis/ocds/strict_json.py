@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 64
 """OCDS itself nests 9 deep; extensions add a few."""
-_EXACT_DIGITS: Final = 15
 _MAX_NUMBER_LENGTH: Final = 400
 _MAX_EXPONENT: Final = 400
 
@@ -68,8 +67,10 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _integer(digits: str) -> int | Decimal:
-    return int(digits) if len(digits) <= _EXACT_DIGITS else _number(digits)
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_NUMBER_LENGTH:
+        raise _BeyondSyntaxError
+    return int(digits)
 
 
 def _number(digits: str) -> Decimal:

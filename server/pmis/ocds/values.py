@@ -78,8 +78,17 @@ def split_pointer(pointer: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
+def copied(value: Json) -> Json:
+    """A copy that shares no list and no object with the value; several times as fast as `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in cast("JsonObject", value).items()}
+    return [copied(item) for item in cast("list[Json]", value)] if isinstance(value, list) else value
+
+
 def visible(value: str, limit: int = 80) -> str:
     """Foreign text made safe to print: controls and stray surrogates are escaped, and it has an end."""
+    if len(value) <= limit and value.isprintable():
+        return value
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
         for character in value[: limit + 1]
@@ -90,7 +99,9 @@ def visible(value: str, limit: int = 80) -> str:
 def pack(value: Json) -> Json:
     """The value in JSON that every reader keeps exact: other numbers than small integers are marked texts."""
     if isinstance(value, Decimal):
-        return {_NUMBER: str(value)}
+        # A point tells it from an integer, which an id may be and a decimal may not.
+        digits = str(value)
+        return {_NUMBER: digits if set(digits) & set(".eE") else f"{digits}.0"}
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _SAFE_INTEGER:
         return {_NUMBER: str(value)}
     if isinstance(value, list):
@@ -112,7 +123,7 @@ def unpack(value: Json) -> Json:
     if len(packed) == 1:
         key, item = next(iter(packed.items()))
         if key == _NUMBER:
-            return Decimal(item)
+            return Decimal(item) if set(item) & set(".eE") else int(item)
         if key == _OBJECT:
             return {name: unpack(inner) for name, inner in as_object(item).items()}
     return {key: unpack(item) for key, item in packed.items()}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.networks import validate_email
@@ -59,6 +60,25 @@ class Scope:
     main: bool
 
 
+@dataclass
+class Part:
+    """The award and the contracts of a scope, each with its place in the compiled release."""
+
+    award: JsonObject | None = None
+    award_at: str = ""
+    contracts: list[tuple[str, JsonObject]] = field(default_factory=list[tuple[str, Any]])
+
+    @property
+    def award_holds(self) -> bool:
+        """Whether there is an award that has not failed."""
+        return self.award is not None and text(self.award.get("status")) not in _DEAD_AWARD
+
+    @property
+    def live(self) -> list[tuple[str, JsonObject]]:
+        """The contracts that were not called off."""
+        return [found for found in self.contracts if text(found[1].get("status")) != "cancelled"]
+
+
 @dataclass(frozen=True)
 class Process:
     """A contracting process as far as it is known: its compiled release, and what came with the releases."""
@@ -72,74 +92,52 @@ class Process:
     own: frozenset[str] = frozenset()
     """The awards that have a package of their own already."""
 
-    @property
+    @cached_property
     def scopes(self) -> list[Scope]:
         """The packages of the process, the one for the process itself first."""
-        awards = [key for award in as_objects(self.compiled.get("awards")) if (key := identifier(award.get("id")))]
+        awards: dict[str, bool] = {}
+        for award in as_objects(self.compiled.get("awards")):
+            if (key := identifier(award.get("id"))) is not None:
+                awards[key] = text(award.get("status")) not in _DEAD_AWARD
         others = [key for key in awards if key not in self.own]
-        live = [key for key in others if not self._is_dead(key)]
-        first = next(iter(live), next(iter(others), None))
-        separate = [key for key in awards if key in self.own or (key in live and key != first)]
+        first = next((key for key in others if awards[key]), next(iter(others), None))
+        separate = [key for key, holds in awards.items() if key in self.own or (holds and key != first)]
         return [
             Scope(package_key(self.ocid), first, main=True),
             *(Scope(award_key(self.ocid, key), key, main=False) for key in separate),
         ]
 
-    def _is_dead(self, key: str) -> bool:
-        return any(
-            identifier(award.get("id")) == key and text(award.get("status")) in _DEAD_AWARD
-            for award in as_objects(self.compiled.get("awards"))
-        )
+    @cached_property
+    def separate(self) -> dict[str, Scope]:
+        """The packages that stand for one award, by the award."""
+        return {scope.award: scope for scope in self.scopes if scope.award is not None and not scope.main}
 
+    def scope_of(self, contract: JsonObject) -> Scope:
+        """The package that a contract belongs to: that of its award, or of the process.
 
-@dataclass(frozen=True)
-class _Part:
-    """The award and the contracts of a scope, each with its place in the compiled release."""
+        Contracts of an award that failed, or of one that was never published, stay with the process.
+        """
+        return self.separate.get(identifier(contract.get("awardID")) or "", self.scopes[0])
 
-    award: JsonObject | None
-    award_at: str
-    contracts: list[tuple[str, JsonObject]]
-
-    @property
-    def award_holds(self) -> bool:
-        """Whether there is an award that has not failed."""
-        return self.award is not None and text(self.award.get("status")) not in _DEAD_AWARD
-
-    @property
-    def live(self) -> list[tuple[str, JsonObject]]:
-        """The contracts that were not called off."""
-        return [found for found in self.contracts if text(found[1].get("status")) != "cancelled"]
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """What belongs to each package, by its key."""
+        parts = {scope.key: Part() for scope in self.scopes}
+        keys = {scope.award: scope.key for scope in self.scopes if scope.award is not None}
+        for number, award in indexed(self.compiled.get("awards")):
+            if key := keys.get(identifier(award.get("id")) or ""):
+                parts[key].award, parts[key].award_at = award, point("", "awards", number)
+        for number, contract in indexed(self.compiled.get("contracts")):
+            parts[self.scope_of(contract).key].contracts.append((point("", "contracts", number), contract))
+        return parts
 
 
 def package_views(process: Process) -> list[View]:
     """The packages that stand for the process."""
-    scopes = process.scopes
-    separate = {scope.award for scope in scopes if not scope.main}
-    return [_package(process, scope, _part(process, scope, separate)) for scope in scopes]
+    return [_package(process, scope, process.parts[scope.key]) for scope in process.scopes]
 
 
-def scope_of_contract(process: Process, contract: JsonObject) -> Scope:
-    """The package that a contract belongs to: that of its award, or of the process."""
-    scopes = process.scopes
-    awarded_by = identifier(contract.get("awardID"))
-    return next((scope for scope in scopes if not scope.main and scope.award == awarded_by), scopes[0])
-
-
-def _part(process: Process, scope: Scope, separate: set[str | None]) -> _Part:
-    award, award_at = None, ""
-    for number, candidate in indexed(process.compiled.get("awards")):
-        if scope.award is not None and identifier(candidate.get("id")) == scope.award:
-            award, award_at = candidate, point("", "awards", number)
-    contracts: list[tuple[str, JsonObject]] = []
-    for number, contract in indexed(process.compiled.get("contracts")):
-        awarded_by = identifier(contract.get("awardID"))
-        # Contracts of an award that failed, or of one that was never published, stay with the process.
-        if (awarded_by not in separate) if scope.main else (awarded_by == scope.award):
-            contracts.append((point("", "contracts", number), contract))
-    return _Part(award, award_at, contracts)
-
-
-def _package(process: Process, scope: Scope, part: _Part) -> View:
+def _package(process: Process, scope: Scope, part: Part) -> View:
     release = process.compiled
     tender, budget = child(release, "tender"), child(release, "planning", "budget")
     found: dict[str, tuple[Json, str]] = {
@@ -163,7 +161,7 @@ def _first(candidates: Iterator[tuple[Json, str]]) -> tuple[Json, str]:
     return next(((value, place) for value, place in candidates if value is not None), (None, ""))
 
 
-def _titles(process: Process, scope: Scope, part: _Part) -> Iterator[tuple[str | None, str]]:
+def _titles(process: Process, scope: Scope, part: Part) -> Iterator[tuple[str | None, str]]:
     release = process.compiled
     if scope.main:
         yield line(release.get("title")), "/title"
@@ -176,7 +174,7 @@ def _titles(process: Process, scope: Scope, part: _Part) -> Iterator[tuple[str |
     yield (f"Award {scope.award}" if not scope.main else f"Contracting process {process.ocid}")[:TITLE_LENGTH], ""
 
 
-def _descriptions(release: JsonObject, scope: Scope, part: _Part) -> Iterator[tuple[str | None, str]]:
+def _descriptions(release: JsonObject, scope: Scope, part: Part) -> Iterator[tuple[str | None, str]]:
     if scope.main:
         yield text(release.get("description")), "/description"
         yield text(child(release, "tender").get("description")), "/tender/description"
@@ -188,7 +186,7 @@ def _descriptions(release: JsonObject, scope: Scope, part: _Part) -> Iterator[tu
         yield text(contract.get("description")), f"{place}/description"
 
 
-def _money(part: _Part, tender: JsonObject, budget: JsonObject) -> dict[str, tuple[Json, str]]:
+def _money(part: Part, tender: JsonObject, budget: JsonObject) -> dict[str, tuple[Json, str]]:
     """The value of the furthest stage that states one: contract, award, tender, budget."""
     stages: list[tuple[Json, str]] = []
     if len(part.live) == 1:
@@ -217,7 +215,7 @@ def _sum(contracts: Sequence[JsonObject]) -> tuple[str, str] | None:
     return None if amount_fault(total) else (plain(total), currency)
 
 
-def _dates(process: Process, part: _Part, tender: JsonObject) -> dict[str, tuple[Json, str]]:
+def _dates(process: Process, part: Part, tender: JsonObject) -> dict[str, tuple[Json, str]]:
     periods = [(f"{place}/period", as_object(contract.get("period"))) for place, contract in part.live]
     starts = [(found, f"{place}/startDate") for place, period in periods if (found := day(period.get("startDate")))]
     ends = [(found, f"{place}/endDate") for place, period in periods if (found := day(period.get("endDate")))]
@@ -236,7 +234,7 @@ def _dates(process: Process, part: _Part, tender: JsonObject) -> dict[str, tuple
     return planned | _actual_dates(process, part, starts)
 
 
-def _actual_dates(process: Process, part: _Part, starts: list[tuple[str, str]]) -> dict[str, tuple[Json, str]]:
+def _actual_dates(process: Process, part: Part, starts: list[tuple[str, str]]) -> dict[str, tuple[Json, str]]:
     """OCDS states no actual dates; what it implies.
 
     Work has started when a contract in force has an implementation: on the day its period began, if that day had come
@@ -261,7 +259,7 @@ def _actual_dates(process: Process, part: _Part, starts: list[tuple[str, str]]) 
     return {"actual_start": (started, ""), "actual_end": (ended, "")}
 
 
-def _vendor(part: _Part) -> tuple[str | None, str]:
+def _vendor(part: Part) -> tuple[str | None, str]:
     """The `id` of the first supplier of the award in force (the others stay in the data)."""
     if part.award is None or not part.award_holds:
         return None, ""
@@ -282,7 +280,7 @@ def task_views(process: Process) -> list[View]:
         name = identifier(contract.get("id"))
         if name is None:
             continue
-        package = scope_of_contract(process, contract).key
+        package = process.scope_of(contract).key
         place = point("", "contracts", number)
         implementation = child(contract, "implementation")
         for path, at, milestones in (

@@ -173,18 +173,24 @@ def _write_parties(draft: _Draft) -> None:
 
 
 def _write_packages(draft: _Draft) -> None:
+    # Looked at once: most packages are as their release says, and one that is not is looked at anew at each step.
+    views = {view.key: view for view in package_views(draft.seen())}
     for key, package in draft.packages.items():
-        view = _view(draft, key)
+        view = views.get(key)
         if view is None:
             continue
         _reach(draft, key, view, package)
         for name in ("title", "description", "amount", "planned_start", "planned_end"):
-            _write_field(draft, key, name, package)
-        _write_vendor(draft, key, package)
+            if not _agrees(view, name, package) or view.status != package["status"]:
+                _write_field(draft, key, name, package)
+        party = draft.parties.get(str(package.get("vendor_id")))
+        supplier = draft.party_ids.get(str(party["id"])) if party else None
+        if party is not None and (supplier is None or supplier != view.fields["vendor_id"]):
+            _write_vendor(draft, key, party)
 
 
-def _view(draft: _Draft, key: str) -> View | None:
-    return next((view for view in package_views(draft.seen()) if view.key == key), None)
+def _view(draft: _Draft, key: str) -> View:
+    return next(view for view in package_views(draft.seen()) if view.key == key)
 
 
 def _reach(draft: _Draft, key: str, view: View, package: Mapping[str, Any]) -> None:
@@ -255,12 +261,12 @@ def _cancel(draft: _Draft, key: str) -> None:
 def _write_field(draft: _Draft, key: str, name: str, package: Mapping[str, Any]) -> None:
     """Put a field where it came from when it is another here; where it came from nowhere, at the furthest stage."""
     view = _view(draft, key)
-    if view is None or _agrees(view, name, package):
+    if _agrees(view, name, package):
         return
     value = package.get(name)
     if value in (None, ""):
         # Taking it away at one stage lets an earlier stage speak: that one is silenced too.
-        while view is not None and view.sources.get(name):
+        while view.sources.get(name):
             _remove(draft.release, view.sources[name])
             view = _view(draft, key)
         return
@@ -317,19 +323,14 @@ def _is_shared(draft: _Draft, key: str) -> bool:
     return sum(identifier(one.get("awardID")) == name and one.get("status") != "cancelled" for one in contracts) > 1
 
 
-def _write_vendor(draft: _Draft, key: str, package: Mapping[str, Any]) -> None:
-    """The vendor as the award's supplier, once there is an award."""
-    identity = package.get("vendor_id")
-    party = draft.parties.get(str(identity)) if identity else None
-    name = _scope_award(draft, key)
-    award = next((one for one in as_objects(draft.release.get("awards")) if identifier(one.get("id")) == name), None)
-    view = _view(draft, key)
-    if party is None or award is None or name is None or view is None:
+def _write_vendor(draft: _Draft, key: str, party: Mapping[str, Any]) -> None:
+    """The vendor as the award's supplier, once there is an award that has not failed."""
+    award = draft.seen().parts[key].award
+    if award is None or award.get("status") in ("cancelled", "unsuccessful"):
         return
-    supplier = _party_id(draft, str(identity), party)
-    if view.fields["vendor_id"] != supplier and award.get("status") not in ("cancelled", "unsuccessful"):
-        others = [one for one in as_objects(award.get("suppliers")) if identifier(one.get("id")) == supplier]
-        award["suppliers"] = others or [{"id": supplier, "name": party["name"]}]
+    supplier = _party_id(draft, str(party["id"]), party)
+    others = [one for one in as_objects(award.get("suppliers")) if identifier(one.get("id")) == supplier]
+    award["suppliers"] = others or [{"id": supplier, "name": party["name"]}]
 
 
 def _party_id(draft: _Draft, identity: str, party: Mapping[str, Any]) -> str:

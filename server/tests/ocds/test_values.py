@@ -31,6 +31,7 @@ def test_an_extension_may_use_the_marks_own_names(value):
 def test_trailing_zeros_and_big_integers_survive():
     assert str(unpack(pack(Decimal("1.10")))) == "1.10"
     assert unpack(pack(2**70)) == 2**70
+    assert isinstance(unpack(pack(2**70)), int)
     assert pack(2**53) == 2**53
 
 
@@ -68,4 +69,4 @@ def _exact(value):
         return [_exact(item) for item in value]
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         return value
-    return ("number", str(Decimal(value)))
+    return ("number", isinstance(value, int), Decimal(value))

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import io
+import json
 import os
+import re
+import select
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +30,10 @@ from pmis.ledger.vault import Vault
 from pmis.ops.demo import PASSWORD, PEOPLE, load_into
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
+    from pmis.kit.settings import Settings
     from tests.conftest import TestDatabase
 
 SECRET = "a key for tests alone, " + "k" * 40
@@ -43,8 +50,6 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        import json
-
         return json.loads(self.out)
 
 
@@ -55,6 +60,7 @@ class LiveApi:
     url: str
     database: TestDatabase
     tokens: dict[str, str]
+    settings: Settings
 
 
 class Serving:
@@ -93,7 +99,9 @@ async def _load_demo(database: TestDatabase) -> None:
 
 
 @pytest.fixture(scope="session")
-def live_api(make_database: Callable[[str], TestDatabase]) -> Iterator[LiveApi]:
+def live_api(
+    make_database: Callable[[str], TestDatabase], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveApi]:
     """The API with the demo in it. Every person has signed in once: hashing takes long by design."""
     from pmis.cli.client import Api
 
@@ -102,6 +110,9 @@ def live_api(make_database: Callable[[str], TestDatabase]) -> Iterator[LiveApi]:
     settings = load_settings(
         embedded=False,
         database_url=database.app_dsn,
+        database_auditor_url=database.auditor_dsn,
+        pmis_data_dir=tmp_path_factory.mktemp("live"),
+        lock_timeout_ms=300,
         secret_key=SECRET,
         jwt_secret_key=JWT_SECRET,
         access_token_minutes=60,
@@ -114,7 +125,7 @@ def live_api(make_database: Callable[[str], TestDatabase]) -> Iterator[LiveApi]:
             said = api.request("POST", ("auth", "login"), body={"email": email, "password": PASSWORD})
             tokens[email.partition("@")[0]] = said.json["access_token"]
             api.close()
-        yield LiveApi(serving.url, database, tokens)
+        yield LiveApi(serving.url, database, tokens, settings)
 
 
 @pytest.fixture
@@ -159,8 +170,8 @@ def run(*arguments: str, stdin: str | bytes = b"") -> Ran:
                 code = ended.code if isinstance(ended.code, int) else 1
     finally:
         sys.argv, sys.stdin = before
-    outward.flush()
-    errors.flush()
+    for stream in (outward, errors):
+        stream.flush()
     return Ran(code, out.getvalue().decode(), err.getvalue().decode())
 
 
@@ -188,3 +199,73 @@ def serving(app: Any) -> Generator[Serving]:
     """Another server, for as long as it is needed."""
     with Serving(app) as one:
         yield one
+
+
+_STEPS = ("submitted", "in_review", "approved", "awarded", "active")
+
+
+@pytest.fixture
+def make_package(pmis: Callable[..., Ran]) -> Callable[..., str]:
+    """Makes a package of the test's own and moves it to a status; returns its code."""
+
+    def make(
+        title: str, *, status: str = "draft", who: str = "operator", agreeing: str = "admin", **fields: str
+    ) -> str:
+        given = [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", value)]
+        made = pmis("package", "create", "--title", title, *given, "--json", "--as", who)
+        assert made.code == 0, made
+        code = made.json["resource"]["code"]
+        for step in _STEPS[: _STEPS.index(status) + 1] if status != "draft" else ():
+            moved = pmis("package", "transition", code, step, "--json", "--as", who)
+            assert moved.code == 0, moved
+            for other in (agreeing, "executive"):
+                if moved.json["outcome"] == "pending":
+                    approval = moved.json["approval"]["id"]
+                    moved = pmis("approval", "approve", approval, "--yes", "--json", "--as", other)
+                    assert moved.code == 0, moved
+        return code
+
+    return make
+
+
+def approval_in(out: str) -> str:
+    """The short id of the approval that an outcome names."""
+    found = re.search(r"approval ([0-9a-f]{8})", out)
+    assert found, out
+    return found.group(1)
+
+
+def spawn_tty(
+    *arguments: str,
+    answers: Sequence[tuple[str, str]] = (),
+    columns: int = 100,
+    environment: dict[str, str] | None = None,
+) -> Ran:
+    """Run a command on a terminal of its own, and answer each prompt once it is there."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "pmis.cli.main", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env={**os.environ, "TERM": "xterm-256color", **(environment or {})},
+    )
+    os.close(theirs)
+    waiting = list(answers)
+    printed, seen = b"", 0
+    with contextlib.suppress(OSError):  # the other end was closed
+        while select.select([ours], [], [], 60)[0] and (chunk := os.read(ours, 65_536)):
+            printed += chunk
+            if waiting and (found := printed.find(waiting[0][0].encode(), seen)) >= 0:
+                seen = found + len(waiting[0][0])
+                os.write(ours, f"{waiting.pop(0)[1]}\n".encode())
+    os.close(ours)
+    if process.poll() is None:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return Ran(process.returncode, printed.decode().replace("\r\n", "\n"), "")

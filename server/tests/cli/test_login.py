@@ -1,0 +1,229 @@
+"""Signing in and out, several accounts side by side, and what is kept of them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from pmis.cli import accounts
+from pmis.cli.accounts import Account, AccountError, AddressError
+from pmis.identity.tokens import Tokens
+from pmis.ops.demo import PASSWORD
+from tests.cli.conftest import JWT_SECRET, run, spawn_tty
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import LiveApi
+
+
+class TestLogin:
+    def test_it_is_scriptable(self, home: Path, live_api: LiveApi):
+        signed = run("login", "analyst@demo.example", "--password-stdin", "--url", live_api.url, stdin=PASSWORD + "\n")
+        assert (signed.code, signed.err) == (0, ""), signed
+        assert signed.out.startswith(f"Signed in at {live_api.url} as Ana Analyst, until 20")
+        me = run("whoami")
+        assert me.out.splitlines()[0] == "Ana Analyst"
+        assert f"at      {live_api.url}" in me.out
+        assert "in P    analyst" in me.out
+
+    def test_a_wrong_password_is_refused_and_nothing_is_kept(self, home: Path, live_api: LiveApi):
+        refused = run("login", "analyst@demo.example", "--password-stdin", "--url", live_api.url, stdin="wrong\n")
+        assert refused.code == 1
+        assert refused.err == "error: The e-mail address or the password is wrong.\n"
+        assert not home.exists()
+
+    def test_the_running_instance_is_found_through_its_data_folder(self, home: Path, live_api: LiveApi, tmp_path: Path):
+        folder = tmp_path / "data"
+        folder.mkdir()
+        (folder / "runtime.json").write_text(json.dumps({"PMIS_URL": live_api.url}))
+        signed = run("login", "--email", "viewer@demo.example", "--password-stdin", stdin=PASSWORD)
+        assert signed.code == 0, signed
+        assert live_api.url in signed.out
+
+    def test_without_a_terminal_it_does_not_ask(self, home: Path, live_api: LiveApi):
+        for arguments in (["login", "analyst@demo.example"], ["login", "--password-stdin"]):
+            refused = run(*arguments)
+            assert refused.code == 2
+            assert "Without a terminal" in refused.err
+
+    def test_two_addresses_are_one_too_many(self, home: Path):
+        assert run("login", "a@b.example", "--email", "c@d.example", "--password-stdin").code == 2
+
+    @pytest.mark.parametrize("password", [b"\xff\xfe\n", b"x" * 5000], ids=["not UTF-8", "too long"])
+    def test_what_is_no_password_is_said_to_be_none(self, home: Path, live_api: LiveApi, password: bytes):
+        refused = run("login", "a@b.example", "--password-stdin", "--url", live_api.url, stdin=password)
+        assert refused.code == 1
+        assert "standard input" in refused.err
+
+    def test_on_a_terminal_it_asks_and_does_not_show_the_password(self, home: Path, live_api: LiveApi):
+        signed = spawn_tty(
+            *("login", "--as", "vic", "--url", live_api.url),
+            answers=[("E-mail:", "viewer@demo.example"), ("Password:", PASSWORD)],
+        )
+        assert signed.code == 0, signed
+        assert "Signed in" in signed.out
+        assert PASSWORD not in signed.out
+        assert accounts.read("vic") is not None
+
+    def test_it_warns_where_anybody_could_listen(self, home: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("NO_PROXY", "*")
+        # 192.0.2.0/24 belongs to nobody (RFC 5737); the resolver is spared by a name that is none.
+        refused = run(
+            "login", "a@b.example", "--password-stdin", "--url", "http://pmis.invalid:9", stdin="not sent anywhere"
+        )
+        assert refused.code == 1
+        assert "is not encrypted" in refused.err
+        assert "No PMIS answers at http://pmis.invalid:9" in refused.err
+
+
+class TestAccounts:
+    def test_they_are_readable_by_their_owner_alone(self, home: Path, live_api: LiveApi):
+        accounts.keep(Account(live_api.url, "a-token", "mine"))
+        path = home / "accounts" / "mine.json"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert [item.name for item in path.parent.iterdir()] == ["mine.json"]
+        path.chmod(0o644)
+        refused = run("whoami", "--as", "mine")
+        assert refused.code == 1
+        assert "can be read by other users" in refused.err
+
+    def test_the_token_is_not_shown(self, home: Path):
+        assert "s3cret" not in repr(Account("http://x", "s3cret", "mine"))
+
+    def test_several_act_side_by_side(self, signed_in: LiveApi, monkeypatch: pytest.MonkeyPatch):
+        assert run("whoami", "--as", "admin").out.startswith("Ada Admin\n")
+        monkeypatch.setenv("PMIS_PROFILE", "viewer")
+        assert run("whoami").out.startswith("Vic Viewer\n")
+        assert run("whoami", "--as", "analyst").out.startswith("Ana Analyst\n")
+        listed = run("whoami", "--all")
+        assert [line.split()[0] for line in listed.out.splitlines()] == [
+            "admin", "admin2", "analyst", "auditor", "executive", "operator", "viewer",
+        ]  # fmt: skip
+        assert len(run("whoami", "--all", "--json").json["items"]) == 7
+
+    def test_a_token_in_the_environment_is_enough(self, home: Path, live_api: LiveApi, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("PMIS_TOKEN", live_api.tokens["auditor"])
+        monkeypatch.setenv("PMIS_URL", live_api.url + "/api/v1/")
+        assert run("whoami").out.startswith("Aud Auditor\n")
+        monkeypatch.setenv("PMIS_TOKEN", "rubbish")
+        refused = run("whoami")
+        assert refused.code == 1
+        assert refused.err.startswith("error: The server does not accept the token in PMIS_TOKEN: ")
+        monkeypatch.setenv("PMIS_TOKEN", "two\nlines")
+        assert run("whoami").code == 1
+
+    def test_signing_out_forgets(self, signed_in: LiveApi):
+        assert run("logout", "--as", "viewer").out == "Signed out: viewer.\n"
+        refused = run("whoami", "--as", "viewer")
+        assert refused.code == 1
+        assert refused.err.startswith("error: Nobody is signed in as 'viewer'. Run `pmis login --as viewer`, or choose")
+        assert "analyst" in run("logout", "--all").out
+        assert run("whoami").err == "error: You are not signed in. Run `pmis login`.\n"
+        assert run("logout").out == "Nobody was signed in.\n"
+        assert run("whoami", "--all").err == "Nobody is signed in here.\n"
+
+    def test_a_token_is_never_sent_to_another_server(self, signed_in: LiveApi, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("PMIS_URL", "http://127.0.0.1:9")
+        refused = run("whoami", "--as", "admin")
+        assert refused.code == 1
+        assert refused.err == (
+            f"error: 'admin' is signed in at {signed_in.url}, and PMIS_URL names http://127.0.0.1:9. "
+            "Run `pmis login admin@demo.example --as admin` to sign in there, or unset PMIS_URL.\n"
+        )
+
+    def test_an_expired_one_says_so_and_how_to_go_on(self, home: Path, live_api: LiveApi):
+        ana = UUID(run_me(live_api)["id"])
+        old = Tokens(JWT_SECRET, 1).issue(ana, datetime.now(UTC) - timedelta(hours=1))
+        accounts.keep(Account(live_api.url, old, "ana", "analyst@demo.example", "Ana Analyst"))
+        refused = run("package", "list", "--as", "ana")
+        assert refused.code == 1
+        assert refused.err == (
+            "error: The sign-in of Ana Analyst has expired. Run `pmis login analyst@demo.example --as ana`.\n"
+        )
+
+    @pytest.mark.parametrize("name", ["../../etc/passwd", ".hidden", "", "a b", "x" * 65, "-"])
+    def test_a_name_cannot_lead_elsewhere(self, home: Path, name: str):
+        if name == "":
+            assert accounts.profile_name(name) == accounts.DEFAULT
+            return
+        with pytest.raises(AccountError, match="cannot name an account"):
+            accounts.profile_name(name)
+        assert run("whoami", "--as", name).code == 1
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "[]", "{", '{"url": 3, "token": "x"}', '{"url": "http://x"}', '{"url": "x", "token": "y", "z": "1"}'],
+    )
+    def test_a_damaged_file_is_said_to_be_damaged(self, home: Path, text: str):
+        path = home / "accounts" / "default.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        path.chmod(0o600)
+        refused = run("whoami")
+        assert refused.code == 1
+        assert str(path) in refused.err
+        assert "ign in again" in refused.err
+
+    def test_where_they_are_kept(self, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+        assert accounts.folder() == home / "accounts"
+        monkeypatch.delenv("PMIS_CONFIG_DIR")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+        assert accounts.folder() == tmp_path / "xdg" / "pmis" / "accounts"
+        monkeypatch.delenv("XDG_CONFIG_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert accounts.folder() == tmp_path / ".config" / "pmis" / "accounts"
+
+    def test_a_folder_that_cannot_be_written_is_named(self, home: Path):
+        home.write_text("in the way")
+        with pytest.raises(AccountError, match="PMIS_CONFIG_DIR"):
+            accounts.keep(Account("http://x", "token", "mine"))
+        assert not list(home.parent.glob(".mine*"))
+
+
+def run_me(live_api: LiveApi):
+    from pmis.cli.client import Api
+
+    api = Api(live_api.url, Account(live_api.url, live_api.tokens["analyst"]))
+    try:
+        return api.get("auth", "me").json
+    finally:
+        api.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("https://pmis.example.org/", "https://pmis.example.org"),
+        ("https://example.org/pmis/api/v1/", "https://example.org/pmis"),
+        ("http://[::1]:8000/api", "http://[::1]:8000"),
+    ],
+)
+def test_an_address_is_taken_as_people_write_it(text: str, url: str):
+    assert accounts.address(text) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "127.0.0.1:8000",
+        "ftp://x",
+        "http://",
+        "http://u:p@x",
+        "http://x?q=1",
+        "http://x:99999",
+        "http://a b",
+        "http://[x",
+    ],
+)
+def test_what_is_no_address_is_refused(text: str):
+    with pytest.raises(AddressError, match="is not the address of an API"):
+        accounts.address(text)

@@ -108,7 +108,7 @@ def export_lines(
     project: UUID | None = None,
     sizes: Iterable[int] = (),
     exported: Exported | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """The lines of an export, in one snapshot of a connection that is in no transaction.
 
     `keys` are those that sign or signed, the present one first. With `project`, only its events, each with its proof;
@@ -272,7 +272,7 @@ def export_file(
         raise ExportError(f"{target} cannot be written: {error.strerror}.") from None
     finally:
         # Ends the transaction at once, also when the target failed halfway.
-        cast("Any", lines).close()
+        lines.close()
     return exported
 
 

@@ -167,10 +167,12 @@ class Sealer:
         previous_keys: Iterable[VerifierKey] = (),
         batch: int = BATCH,
         chunk: int = CHUNK,
+        lock_seconds: float = 30,
     ) -> None:
         """`previous_keys` are those that signed before the present one; `batch` events make a checkpoint at most.
 
-        `chunk`, a power of two, is how many sealed events are hashed again in one go.
+        `chunk`, a power of two, is how many sealed events are hashed again in one go; `lock_seconds` is how long
+        another sealer is waited for.
         """
         self._connection = connection
         self._signer = signer
@@ -178,6 +180,7 @@ class Sealer:
         self._keys = [signer.key, *previous_keys]
         self._batch = batch
         self._chunk = chunk
+        self._lock_timeout = f"{round(lock_seconds * 1000)}ms"
         self._next_chunk: int | None = None
         # Positions that will be settled once every transaction below a number has ended.
         self._to_settle: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
@@ -199,15 +202,17 @@ class Sealer:
         is already in the database could not be kept outside; the next run tries that again.
         """
         rechecked = self._recheck(full=full_check)
+        # What writers add meanwhile is the next run's: otherwise fast writers could keep this one for ever.
+        (goal,) = self._one("select coalesce(max(position), 0) from ledger.event")
         total = checkpoints = 0
         while True:
-            size, count = self._seal_batch()
+            size, count, last = self._seal_batch()
             if count:
                 total, checkpoints = total + count, checkpoints + 1
                 if progress:
                     progress(total)
             self._ship()
-            if count < self._batch:
+            if count < self._batch or last >= goal:
                 return Sealed(size, total, checkpoints, rechecked)
 
     # -- reading and measuring the tree
@@ -358,15 +363,15 @@ class Sealer:
     def _lock(self) -> None:
         # Each statement must see what was committed while the lock was waited for.
         self._connection.execute("set transaction isolation level read committed")
-        self._connection.execute("set local lock_timeout = '30s'")
+        self._connection.execute("select set_config('lock_timeout', %s, true)", (self._lock_timeout,))
         self._connection.execute("set local synchronous_commit = on")
         try:
             self._connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
         except psycopg.errors.LockNotAvailable:
-            raise SealError("Another sealer has been at work for half a minute. Try again later.") from None
+            raise SealError("Another sealer has been at work for too long. Try again later.") from None
 
-    def _seal_batch(self) -> tuple[int, int]:
-        """Seal up to a batch of events in one transaction; returns the tree's size and how many are new."""
+    def _seal_batch(self) -> tuple[int, int, int]:
+        """Seal up to a batch of events in one transaction; returns the tree's size, how many are new, and the last."""
         with self._connection.transaction():
             self._lock()
             tree = self._tree()
@@ -376,7 +381,7 @@ class Sealer:
                 self._take(tree.range, values) for values in self._stream(_NEW_EVENTS, (tree.settled, self._batch))
             ]
             if not positions:
-                return size, 0
+                return size, 0, 0
             # A full batch may have left events behind; what it took is all there was up to its last position.
             settled = provable if len(positions) < self._batch else min(provable, positions[-1])
             root = tree.range.root()
@@ -389,7 +394,7 @@ class Sealer:
                 if error.sqlstate == "PM004":
                     raise SealError(f"The database refused the checkpoint: {error.diag.message_primary}.") from None
                 raise
-            return tree.range.size, len(positions)
+            return tree.range.size, len(positions), positions[-1]
 
     def _take(self, tree: CompactRange, values: Row) -> int:
         """Add a new event to the tree, but never one that a verifier would refuse; returns its position."""

@@ -903,6 +903,7 @@ class LogVerifier:
             self.report.warnings += leaves.warnings
             self.report.located_leaves = leaves.size
             self._signed = iter(leaves) if leaves.size else None
+            self._meet_witnesses()
         if not self._given:
             self.report.warnings.append(
                 "No checkpoint from outside was given, so a cut-off tail cannot be noticed. Give the newest one you "
@@ -950,10 +951,7 @@ class LogVerifier:
             self.misplaced(event, leaf, self._next_leaf)
         self._next_leaf = leaf + 1
         tree.append(leaf_hash(digest))
-        while self._to_meet and self._to_meet[0].checkpoint.size <= tree.size:
-            witness = self._to_meet.popleft()
-            if witness.checkpoint.size == tree.size:
-                self._meet(witness, tree.root())
+        self._meet_witnesses()
 
     # -- the checks, one by one
 
@@ -1114,6 +1112,11 @@ class LogVerifier:
                 f"The events up to leaf {checkpoint.size - 1} do not give the root of the checkpoint in line "
                 f"{self._line}."
             )
+
+    def _meet_witnesses(self) -> None:
+        """Compare the tree with every given checkpoint of its present size."""
+        while self._to_meet and self._to_meet[0].checkpoint.size == self._tree.size:
+            self._meet(self._to_meet.popleft(), self._tree.root())
 
     def _meet(self, witness: Witness, root: bytes) -> None:
         self.report.compared += 1

@@ -297,11 +297,55 @@ NOUNS = (
 )
 
 
+LOCK_ORDER = (
+    "policy", "person", "project", "membership", "delegation", "package_type", "party", "package", "task", "comment",
+)
+
+
+def lock_targets() -> str:
+    """The function that takes a proposal's locks in the one order, and reads what is under them.
+
+    One call instead of a statement for each noun; as each query in it sees what was committed when it began, approvals
+    that came while it waited for a lock are seen.
+    """
+    branches = "\n".join(
+        f"""
+    if '{noun}' = any(p_nouns) then
+        return query select '{noun}', t.id, t.doc, p.doc
+            from state.{noun} t left join state.project p on p.id = t.project_id
+            where t.id = any(p_ids) and (t.project_id is null or p_seen is null or t.project_id = any(p_seen))
+            order by t.id for update of t;
+    end if;"""
+        for noun in LOCK_ORDER
+    )
+    return f"""
+create function ledger.lock_targets(
+    p_nouns text[], p_ids uuid[], p_seen uuid[], p_created uuid[], p_projects uuid[]
+)
+returns table (kind text, id uuid, doc text, project text)
+language plpgsql rows 5
+as $$
+begin{branches}
+    if cardinality(p_nouns) > 0 then
+        return query select 'approval', a.id, a.doc, null::text from state.approval a
+            where a.id in (select t.approval_id from state.approval_target t where t.target_id = any(p_ids) and t.open)
+            order by a.id for update;
+    end if;
+    return query select 'in_force', q.id, q.version::text,
+            (exists (select from ledger.event e where e.stream_id = any(p_created) and e.stream_version = 1))::text
+        from state.policy q;
+    return query select 'home', p.id, null::text, p.doc from state.project p where p.id = any(p_projects);
+end
+$$;
+"""
+
+
 def upgrade() -> None:
     """Create the three schemas; the privileges come last, so that nothing is open in between."""
     op.execute(ROLES)
     op.execute(LOG)
     op.execute(STATE)
+    op.execute(lock_targets())
     for noun in NOUNS:
         op.execute(
             f"create constraint trigger {noun}_needs_its_event after insert or update on state.{noun} "
@@ -320,7 +364,7 @@ def upgrade() -> None:
         grant select on all tables in schema ledger, state to pmis_app;
         grant select on ledger.event to pmis_sealer, pmis_auditor;
         grant select on all tables in schema state to pmis_auditor;
-        grant execute on function ledger.append_event to pmis_app;
+        grant execute on function ledger.append_event, ledger.lock_targets to pmis_app;
         grant insert, update, delete on ledger.idempotency to pmis_app;
         grant insert on ledger.outbox to pmis_app;
         grant update (sent_at) on ledger.outbox to pmis_app;

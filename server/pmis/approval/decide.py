@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from uuid import UUID
 
 from pmis.approval.change import digest
@@ -30,7 +30,7 @@ from pmis.approval.propose import (
     waiting_steps,
 )
 from pmis.approval.registry import NOUNS
-from pmis.kit.errors import NotFoundError, PmisError
+from pmis.kit.errors import InvalidInputError, NotFoundError, PmisError
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.outbox import promise
 from pmis.ledger.store import append
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from pmis.kit.db import Session, WriteSession
     from pmis.ledger.vault import Vault
+    from pmis.policy.access import Kind
     from pmis.policy.document import Policy
 
 VerdictName = Literal["approve", "reject", "request_changes"]
@@ -126,6 +127,7 @@ async def _electorate(session: Session, project_id: UUID | None, at: datetime, p
     rows = await session.all(
         "select from_person, to_person, starts_at, ends_at, m.roles from state.delegation d "
         "join state.membership m on m.person_id = d.from_person and m.project_id = d.project_id "
+        "join state.person p on p.id = d.from_person and p.active "
         "where d.project_id = %s and not revoked and ends_at > %s",
         (project_id, at),
     )
@@ -192,8 +194,14 @@ async def say(
 ) -> Outcome:
     """Approve, reject or ask for changes; applies the changes when enough people have agreed.
 
-    `shown` is the digest of what the decider saw. Raises DecisionRefusedError for whoever may not decide.
+    `shown` is the digest of what the decider saw. Raises DecisionRefusedError for whoever may not decide, and
+    InvalidInputError for a no without a reason.
     """
+    if verdict != "approve" and not (reason or "").strip():
+        message = "say why; the proposer reads it"
+        raise InvalidInputError(
+            f"reason: {message}.", errors=[{"pointer": "/reason", "message": message, "type": "missing"}]
+        )
     if request.principal.kind != "person":
         raise MayNotDecideError("Only a person decides. An agent, a service or a job cannot.", why="not_a_person")
     approval = await _locked(session, request.principal, approval_id)
@@ -364,6 +372,8 @@ async def _drift(session: Session, approval: Approval, loaded: Loaded) -> tuple[
     """Why the approval no longer fits, with the fields that collide; None while it fits."""
     if loaded.policy.version != approval.policy_version:
         return f"the policy changed from version {approval.policy_version} to {loaded.policy.version}", []
+    if loaded.taken:
+        return "what it creates exists already", []
     for change in approval.changes:
         now = loaded.before.get(change.target)
         version = now.version if now else 0
@@ -465,15 +475,25 @@ def _writer(approval: Approval) -> str:
 
 
 def proposer_principal(approval: Approval) -> Principal:
-    """The proposer as a principal with the right to what was proposed; it was checked when the proposal came in."""
-    kind, _, identity = approval.proposer.ref.partition(":")
-    person = approval.proposer.person_id
-    everything = frozenset({Role.ADMIN})
+    """The proposer as a principal with the right to what was proposed; it was checked when the proposal came in.
+
+    An agent stays an agent and acts for the same person, so that the records say what they would have said at once.
+    """
+    proposer = approval.proposer
+    kind, _, identity = proposer.ref.partition(":")
+    everything = frozenset(Role)
     projects = {change.project_id: everything for change in approval.changes if change.project_id is not None}
+    person: Principal | None = None
+    if proposer.person_id is not None:
+        name = proposer.on_behalf_of_name or proposer.name
+        person = Principal(kind="person", id=proposer.person_id, name=name, roles=projects, instance_admin=True)
+        if kind == "person":
+            return person
     return Principal(
-        kind="person" if kind in ("person", "agent", "service") else "system",
-        id=person if person is not None else identity,
-        name=approval.proposer.name,
+        kind=cast("Kind", kind),
+        id=identity,
+        name=proposer.name,
+        on_behalf_of=person,
         roles=projects,
         instance_admin=True,
     )

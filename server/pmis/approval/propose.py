@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
+from uuid import UUID
 
 from pmis.approval.change import Change, digest
-from pmis.approval.errors import PolicyRefusedError
+from pmis.approval.errors import AlreadyExistsError, PolicyRefusedError
 from pmis.approval.governed import AnyNoun, Situation
 from pmis.approval.models import APPROVALS, Approval, FieldDiff, Proposer, RecordDiff
 from pmis.approval.registry import NOUNS
@@ -27,7 +28,6 @@ from pmis.policy.levels import Level, Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from uuid import UUID
 
     from pmis.kit.db import Session, WriteSession
     from pmis.ledger.event import Source
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
     from pmis.policy.arbitrate import Decision, Facts
 
 OutcomeName = Literal["applied", "pending", "confirmation_required"]
-LOCK_ORDER: Final = (
-    "policy",
-    "person",
-    "project",
-    "membership",
-    "delegation",
-    "package_type",
-    "party",
-    "package",
-    "task",
-    "comment",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +145,15 @@ async def active_policy(session: Session) -> Policy:
 class Loaded:
     """What a proposal touches, under lock. `before` has None for a record that is to be created.
 
-    `awaiting` are the open approvals of the records, under lock as well.
+    `awaiting` are the open approvals of the records, under lock as well. `taken` says that a record which is to be
+    created is there already, perhaps by another approval of the same proposal.
     """
 
     before: dict[UUID, Entity | None]
     projects: dict[UUID, Mapping[str, Any]]
     policy: Policy
     awaiting: list[Approval]
+    taken: bool
 
 
 async def load(session: WriteSession, wanted: Sequence[Wanted], principal: Principal | None = None) -> Loaded:
@@ -182,45 +172,30 @@ async def load(session: WriteSession, wanted: Sequence[Wanted], principal: Princ
             by_noun.setdefault(one.noun.stream_type, []).append(one.target)
         else:
             before.setdefault(one.target, None)
-    order = sorted(by_noun, key=LOCK_ORDER.index)
     named = list({one.project_id for one in wanted if one.project_id} - created)
-    statements: list[tuple[str, tuple[Any, ...]]] = [
-        (_LOCKED.format(noun=name), (by_noun[name], seen, seen)) for name in order
-    ]
-    # A statement of its own, after the locks: approvals that came while waiting for them must be seen.
-    existing = [identity for name in order for identity in by_noun[name]]
-    if existing:
-        statements.append((_AWAITING, (existing,)))
-    statements.append(
-        ("select q.version, p.id, p.doc from state.policy q left join state.project p on p.id = any(%s)", (named,))
-    )
-    *found, common = await session.batch(*statements)
-    awaiting = found.pop() if existing else []
+    targets = [identity for identities in by_noun.values() for identity in identities]
+    rows = await session.all(_LOCK, (list(by_noun), targets, seen, list(created), named))
     projects: dict[UUID, Mapping[str, Any]] = {}
-    for name, rows in zip(order, found, strict=True):
-        for doc, project_id, project in rows:
-            entity = NOUNS[name].model.model_validate_json(doc)
+    awaiting: list[Approval] = []
+    policy_version, taken = 0, False
+    for kind, _, doc, project in rows:
+        if project is not None and kind != "in_force":
+            parsed = _parsed_project(project)
+            projects[UUID(parsed["id"])] = parsed
+        if kind == "approval":
+            awaiting.append(Approval.model_validate_json(doc))
+        elif kind == "in_force":
+            policy_version, taken = int(doc), project == "true"
+        elif kind != "home":
+            entity = NOUNS[kind].model.model_validate_json(doc)
             before[entity.id] = entity
-            if project_id is not None:
-                projects[project_id] = _parsed_project(project)
-        if any(identity not in before for identity in by_noun[name]):
+    for name, identities in by_noun.items():
+        if any(identity not in before for identity in identities):
             raise NotFoundError(f"There is no such {NOUNS[name].label}.")
-    for _, project_id, project in common:
-        if project_id is not None:
-            projects[project_id] = _parsed_project(project)
-    policy = await _policy_at(session, common[0][0] if common else 0)
-    return Loaded(before, projects, policy, [Approval.model_validate_json(doc) for (doc,) in awaiting])
+    return Loaded(before, projects, await _policy_at(session, policy_version), awaiting, taken)
 
 
-_LOCKED: Final = (
-    "select t.doc, p.id, p.doc from state.{noun} t left join state.project p on p.id = t.project_id "
-    "where t.id = any(%s) and (t.project_id is null or %s::uuid[] is null or t.project_id = any(%s)) "
-    "order by t.id for update of t"
-)
-_AWAITING: Final = (
-    "select a.doc from state.approval a where a.id in "
-    "(select approval_id from state.approval_target where target_id = any(%s) and open) order by a.id for update"
-)
+_LOCK: Final = "select kind, id, doc, project from ledger.lock_targets(%s, %s, %s, %s, %s)"
 
 
 def require_right(principal: Principal, policy: Policy, noun: str, project_id: UUID | None, facts: Facts | str) -> None:
@@ -258,6 +233,8 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
     Raises the refusal that applies; PolicyRefusedError when the policy answers REJECT.
     """
     loaded = await load(session, wanted, request.principal)
+    if loaded.taken:
+        raise AlreadyExistsError("target: a record with this id exists already. Use another, or none.", field="target")
     before, projects, policy = loaded.before, loaded.projects, loaded.policy
     known: dict[UUID, Entity] = {identity: entity for identity, entity in before.items() if entity is not None}
     situation_known: dict[UUID, Entity] = {}

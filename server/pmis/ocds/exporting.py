@@ -11,8 +11,8 @@ from pmis.approval.errors import DeletedRecordError
 from pmis.kit.canonical import canonical, sha256_hex
 from pmis.kit.ids import uuid7
 from pmis.ledger.store import APPEND
-from pmis.ocds.importing import opened
 from pmis.ocds.keys import package_key, process_prefix
+from pmis.ocds.lookup import opened
 from pmis.ocds.memory import recall, remembered
 from pmis.ocds.writer import dumps, write
 

@@ -2,8 +2,8 @@
 
 `prepare` reads a file, looks up what is known of it and plans; it holds no transaction, since a large file takes a
 while. `preview` and `submit` then judge the plan in one. Between the two the world may move: every change names the
-version of its record that the plan saw, and new records have ids that follow from their outside references, so that
-what no longer fits is refused as busy and the same file is simply sent again.
+version of its record that the plan saw, and no outside reference is given to two records, so that what no longer fits
+is refused as busy and the same file is simply sent again.
 
 The same file twice proposes nothing twice: what is applied leaves nothing to do, and while a proposal waits the very
 same changes find it and join it.
@@ -11,38 +11,35 @@ same changes find it and join it.
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 from uuid import UUID
 
 from anyio import to_thread
 
 from pmis.approval import decide
-from pmis.approval.change import Change, digest
-from pmis.approval.models import Approval
+from pmis.approval.change import Change
 from pmis.approval.propose import Request, Wanted, diffs, judge, propose, sealed
 from pmis.approval.registry import NOUNS
 from pmis.kit.errors import BusyError, ConflictError, ForbiddenError, PmisError, StaleVersionError
-from pmis.kit.ids import derived_id
-from pmis.ledger.vault import PREFIX
+from pmis.kit.ids import uuid7
 from pmis.ocds.check import ItemError
-from pmis.ocds.keys import KEY_LENGTH
-from pmis.ocds.mapping import Known, PartyKey, Plan, Step, plan, wanted
+from pmis.ocds.lookup import any_there, look_up, renamed
+from pmis.ocds.mapping import Known, PartyKey, Plan, Step, plan
 from pmis.ocds.progress import Progress
 from pmis.ocds.reader import read
 from pmis.ocds.values import visible
+from pmis.ocds.waiting import awaiting, content_digest, holds
 from pmis.policy.document import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pmis.approval.models import RecordDiff
+    from pmis.approval.change import Operation
+    from pmis.approval.models import Approval, RecordDiff
     from pmis.approval.propose import Judged, Outcome
-    from pmis.kit.db import Database, Session, WriteSession
+    from pmis.kit.db import Database, WriteSession
     from pmis.ledger.vault import Vault
-    from pmis.ocds.reader import FoundRelease
     from pmis.ocds.values import JsonObject
     from pmis.policy.access import Principal
 
@@ -50,8 +47,6 @@ REPORTED: Final = 500
 """How many of the items that are wrong a refusal lists."""
 _EVERY: Final = 100
 _REFUSALS: Final = frozenset({409, 422})
-_PROCESS: Final = KEY_LENGTH - 65
-"""How much of a name tells which process it belongs to; see `keys.process_prefix`."""
 
 
 class ImportRefusedError(PmisError):
@@ -79,6 +74,10 @@ class ImportChangedError(ConflictError):
     title = "The preview is not true any more"
 
 
+def _records(known: Known) -> dict[str, Mapping[str, JsonObject]]:
+    return {"party": known.parties, "package": known.packages, "task": known.tasks}
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A file, read and planned. `wanted` stands beside `steps`, one for one, unless `errors` stand against it."""
@@ -97,7 +96,7 @@ class Prepared:
         """The changes, with nothing sealed."""
         return [
             Change(
-                operation=cast("Any", one.operation),
+                operation=cast("Operation", one.operation),
                 target_type=one.noun.stream_type,
                 target=one.target,
                 project_id=self.project_id,
@@ -114,7 +113,12 @@ class Prepared:
     @property
     def digest(self) -> str:
         """What this file does to what is there now, under whatever policy."""
-        return digest(self.changes, 0)
+        return content_digest(self.changes)
+
+    @property
+    def created(self) -> list[str]:
+        """The outside references of the records that it makes."""
+        return [step.key for step in self.steps if step.operation == "create"]
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ async def prepare(
                 proposed.append(resolve.wanted(step))
             except PmisError as error:
                 errors.append(_item(step, error))
-        errors += await _taken(database, resolve, steps, proposed)
+        errors += await _renamed(database, project_id, steps)
     return Prepared(project_id, name, planned, steps, [] if errors else proposed, errors, known)
 
 
@@ -220,15 +224,14 @@ async def submit(
     request = _request(principal, correlation_id, prepared)
     confirming = confirm and principal.kind == "person"
     for approval in await _awaiting(session, prepared):
-        if approval.source == "import" and await _same(session, vault, approval, prepared):
+        if await holds(session, vault, approval, prepared.digest):
             own = approval.proposer.person_id == principal.person_id
             if approval.status == "confirmation_required" and confirming and own:
                 outcome = await decide.confirm(session, vault, request, approval.id, shown=approval.digest)
                 return Submitted(prepared, outcome.outcome, outcome)
             waits = "confirmation_required" if approval.status == "confirmation_required" else "pending"
             return Submitted(prepared, waits, joined=approval)
-    created = [one.target for one in prepared.wanted if one.operation == "create"]
-    if created and await session.one("select 1 from ledger.event where stream_id = any(%s) limit 1", (created,)):
+    if await any_there(session, prepared.project_id, prepared.created):
         raise _moved(prepared)
     changes = await _sealed(session, vault, request, prepared)
     try:
@@ -251,60 +254,6 @@ def place_json(item: ItemError | Step) -> JsonObject:
     return {"place": str(place), "line": place.line, "pointer": place.pointer}
 
 
-# --- what is known ---
-
-
-async def look_up(database: Database, vault: Vault, project_id: UUID, found: Sequence[FoundRelease]) -> Known:
-    """What the project holds of the processes and parties in the releases, deleted records included."""
-    first = wanted(found)
-    prefixes = sorted(first.prefixes)
-    async with database.read() as session:
-        packages = await _of_processes(session, "package", project_id, prefixes)
-        tasks = await _of_processes(session, "task", project_id, prefixes)
-    then = await to_thread.run_sync(wanted, found, packages)
-    async with database.read() as session:
-        rows = await session.all(
-            "select doc from state.party where project_id = %s and external_ref = any(%s)",
-            (project_id, sorted(then.parties)),
-        )
-        parties = {str(one["external_ref"]): one for one in await opened(session, vault, [doc for (doc,) in rows])}
-        holders = await session.all(
-            "select lower(email), coalesce(external_ref, id::text) from state.party "
-            "where project_id = %s and lower(email) = any(%s)",
-            (project_id, sorted(then.emails)),
-        )
-        seen = await session.all(
-            "select fingerprint from ledger.import_seen where project_id = %s and fingerprint = any(%s)",
-            (project_id, [one.fingerprint for one in found]),
-        )
-    return Known(packages, tasks, parties, dict(holders), frozenset(fingerprint for (fingerprint,) in seen))
-
-
-async def _of_processes(
-    session: Session, table: str, project_id: UUID, prefixes: Sequence[str]
-) -> dict[str, JsonObject]:
-    # What follows a process in a name is set apart by a slash, and a name that grew too long keeps its beginning: so
-    # the processes are compared as wholes, at once, however many there are.
-    rows = await session.all(
-        f"select external_ref, doc from state.{table} where project_id = %s and external_ref like 'ocds:%%' "
-        "and left(split_part(external_ref, '/', 1), %s) = any(%s)",
-        (project_id, _PROCESS, list(prefixes)),
-    )
-    return {reference: json.loads(doc) for reference, doc in rows}
-
-
-async def opened(session: Session, vault: Vault, documents: Iterable[str]) -> list[JsonObject]:
-    """Parties with the contacts that the vault holds for them; None where they were erased. Bank details stay shut."""
-    parties: list[JsonObject] = [json.loads(doc) for doc in documents]
-    refs = [str(ref) for one in parties if (ref := one.get("contacts"))]
-    values = await vault.open(session, refs) if refs else {}
-    return [{**one, "contacts": values.get(str(one.get("contacts"))), "bank_details": None} for one in parties]
-
-
-def _records(known: Known) -> dict[str, Mapping[str, JsonObject]]:
-    return {"party": known.parties, "package": known.packages, "task": known.tasks}
-
-
 # --- from steps to changes ---
 
 
@@ -314,11 +263,13 @@ class _Resolver:
     def __init__(self, project_id: UUID, known: Known) -> None:
         self._project_id = project_id
         self._known = _records(known)
+        self._new: dict[tuple[str, str], UUID] = {}
 
     def identity(self, target_type: str, key: str) -> UUID:
         """The id of the record with this outside reference, now or once it is created."""
         record = self._known[target_type].get(key)
-        return UUID(str(record["id"])) if record else derived_id(self._project_id, target_type, key)
+        # Lists go by ids, which follow each other in time; one derived from the reference would stand just anywhere.
+        return UUID(str(record["id"])) if record else self._new.setdefault((target_type, key), uuid7())
 
     def wanted(self, step: Step) -> Wanted:
         """The change that a step stands for; raises InvalidInputError where a value is not good here."""
@@ -339,27 +290,31 @@ class _Resolver:
         )
 
 
-async def _taken(
-    database: Database, resolve: _Resolver, steps: Sequence[Step], proposed: Sequence[Wanted]
-) -> list[ItemError]:
-    """New records whose id is taken: they were imported before, and given another outside reference here since."""
-    created = [step for step in steps if step.operation == "create"]
-    if not created or not proposed:
+async def _renamed(database: Database, project_id: UUID, steps: Sequence[Step]) -> list[ItemError]:
+    """New packages of processes that were imported before, under a reference that was changed here since."""
+    processes = {
+        str(step.patch["data"]["ocds"]["ocid"]): step
+        for step in steps
+        if step.operation == "create" and step.target_type == "package"
+    }
+    if not processes:
         return []
-    targets = {resolve.identity(step.target_type, step.key): step for step in created}
     async with database.read() as session:
-        rows = await session.all(
-            "select distinct stream_id from ledger.event where stream_id = any(%s)", (list(targets),)
-        )
+        found = await renamed(session, project_id, list(processes))
     return [
         ItemError(
-            targets[identity].place,
+            processes[ocid].place,
             "reference_changed",
-            f"{targets[identity].target_type} {visible(targets[identity].key)} was imported before, and its outside "
-            "reference was changed here since; set it back before importing more about it",
+            f"{code} was imported from this process before, and its outside reference was changed here since; set it "
+            f"back to {visible(processes[ocid].key)} before importing more about it",
         )
-        for (identity,) in rows
+        for ocid, code in found
     ]
+
+
+async def _awaiting(session: WriteSession, prepared: Prepared) -> list[Approval]:
+    targets = {one.target for one in prepared.wanted}
+    return await awaiting(session, prepared.project_id, targets, frozenset(prepared.created))
 
 
 def _item(step: Step, error: PmisError) -> ItemError:
@@ -429,45 +384,3 @@ def _named(prepared: Prepared, step: Step, error: PmisError) -> PmisError:
 
 def _moved(prepared: Prepared) -> BusyError:
     return BusyError(f"{prepared.name}: what it changes was changed while it was read. Import it again.")
-
-
-# --- what waits already ---
-
-
-async def _awaiting(session: WriteSession, prepared: Prepared) -> list[Approval]:
-    """The open approvals of the records that the file changes or makes, the oldest first."""
-    targets = list({one.target for one in prepared.wanted})
-    if not targets:
-        return []
-    rows = await session.all(
-        "select a.doc from state.approval a where a.id in "
-        "(select approval_id from state.approval_target where target_id = any(%s) and open) "
-        "and (a.expires_at is null or a.expires_at > %s) order by a.id",
-        (targets, session.now),
-    )
-    return [Approval.model_validate_json(doc) for (doc,) in rows]
-
-
-async def _same(session: WriteSession, vault: Vault, approval: Approval, prepared: Prepared) -> bool:
-    """Whether an approval waits for the very changes of the file, whose secrets were sealed under other references."""
-    row = await session.one("select version from state.policy")
-    if row is None or row[0] != approval.policy_version:
-        return False
-    refs: defaultdict[str, set[str]] = defaultdict(set)
-    for change in approval.changes:
-        for name in NOUNS[change.target_type].secret_fields:
-            if isinstance(ref := change.patch.get(name), str) and ref.startswith(PREFIX):
-                refs[ref].add(name)
-    values = await vault.open(session, list(refs)) if refs else {}
-    plain = [
-        change.model_copy(
-            update={
-                "patch": {
-                    name: values.get(value) if isinstance(value, str) and name in refs.get(value, ()) else value
-                    for name, value in change.patch.items()
-                }
-            }
-        )
-        for change in approval.changes
-    ]
-    return digest(plain, 0) == prepared.digest

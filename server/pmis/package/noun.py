@@ -193,11 +193,15 @@ async def _require_no_open_tasks(session: Session, change: Change, entity: Packa
     if step is None or "no_open_tasks" not in (step.guards or ()):
         return
     ended = [name for name, state in situation.policy.lifecycles["task"].states.items() if state.phase is Phase.FROZEN]
+    # Earlier changes of the same proposal count: they may end tasks, delete them, or bring new ones.
+    proposed = [one for one in situation.known.values() if getattr(one, "package_id", None) == entity.id]
     row = await session.one(
-        "select id from state.task where package_id = %s and not deleted and status <> all(%s) limit 1",
-        (entity.id, ended),
+        "select 1 from state.task "
+        "where package_id = %s and id <> all(%s) and not deleted and status <> all(%s) limit 1",
+        (entity.id, [one.id for one in proposed], ended),
     )
-    if row is not None:
+    left = [one for one in proposed if getattr(one, "status", None) not in ended and not getattr(one, "deleted", False)]
+    if row is not None or left:
         missing = [GUARDS["no_open_tasks"]]
         raise GuardRefusedError(f"{entity.status} → {step.to} needs {missing[0]}.", missing=missing, step=step.name)
 

@@ -83,14 +83,14 @@ begin
     perform pg_advisory_xact_lock(8097879367303361388);
     select coalesce(max(size), 0) into known from ledger.checkpoint;
     if known <> p_size then
-        raise exception 'the log is sealed up to %, not %', known, p_size using errcode = 'PM004';
+        raise exception 'the log is sealed up to %, not %', known, p_size using errcode = 'PM005';
     end if;
     insert into ledger.tree_node (level, idx, hash, position)
         select 0, p_size + p.place - 1, sha256('\x00'::bytea || e.content_hash), e.position
         from unnest(p_positions) with ordinality as p (position, place) join ledger.event e using (position);
     get diagnostics done = row_count;
     if done <> cardinality(p_positions) or done = 0 then
-        raise exception '% of % positions are events of the log', done, cardinality(p_positions) using errcode = 'PM004';
+        raise exception '% of % positions are events of the log', done, cardinality(p_positions) using errcode = 'PM005';
     end if;
     while first < stop loop
         insert into ledger.tree_node (level, idx, hash)
@@ -105,7 +105,7 @@ begin
         or split_part(p_note, E'\n', 2) <> new_size::text
         or split_part(p_note, E'\n', 3) <> encode(p_root, 'base64')
     then
-        raise exception 'the note does not state the root of these % events', new_size using errcode = 'PM004';
+        raise exception 'the note does not state the root of these % events', new_size using errcode = 'PM005';
     end if;
     insert into ledger.checkpoint (size, root, note, settled)
         select new_size, p_root, p_note, greatest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from anyio import CapacityLimiter, to_thread
@@ -24,7 +24,7 @@ from pmis.kit.canonical import canonical
 from pmis.kit.errors import ConflictError
 from pmis.kit.ids import uuid7
 from pmis.kit.paging import decode_cursor, encode_cursor
-from pmis.ledger.checkpoint import CheckpointSigner, signing_seed
+from pmis.ledger.checkpoint import previous_keys_of, signer_of
 from pmis.ledger.event import Fact, Origin
 from pmis.ledger.export import Exported, export_file
 from pmis.ledger.merkle import READ_NODES, inclusion_plan, node_parameters
@@ -95,15 +95,6 @@ class Verify(Input):
     """Nothing to say: the whole log is checked."""
 
 
-def signer_of(settings: Settings) -> CheckpointSigner:
-    """The log's signer; its key is what verifiers pin."""
-    own, secret = settings.checkpoint_signing_key, settings.secret_key
-    seed = signing_seed(
-        signing_key=own.get_secret_value() if own else None, secret_key=secret.get_secret_value() if secret else None
-    )
-    return CheckpointSigner(settings.checkpoint_origin, seed)
-
-
 async def get_proof(request: Request, event_id: str) -> Response:
     """The proof that one event is in the newest signed tree."""
     call = await caller(request)
@@ -168,7 +159,8 @@ async def _scope(request: Request, call: Call) -> UUID | None:
 def _export(settings: Settings, path: Path, project: UUID | None) -> Exported:
     signer = signer_of(settings)
     with psycopg.connect(settings.auditor_dsn, autocommit=True) as connection:
-        return export_file(connection, str(path), origin=signer.origin, keys=[signer.key], project=project)
+        keys = [signer.key, *previous_keys_of(settings)]
+        return export_file(connection, str(path), origin=signer.origin, keys=keys, project=project)
 
 
 async def export_log(request: Request) -> Response:
@@ -198,8 +190,9 @@ def _verified(settings: Settings) -> dict[str, Any]:
         path = Path(folder) / "log.jsonl"
         _export(settings, path, None)
         kept = [settings.checkpoints] if settings.checkpoints.is_dir() else []
-        report = verify_file(str(path), checkpoints=kept, keys=[str(signer_of(settings).key)], jobs=1)
-    shown = cast("dict[str, Any]", report.as_json())
+        keys = [str(key) for key in (signer_of(settings).key, *previous_keys_of(settings))]
+        report = verify_file(str(path), checkpoints=kept, keys=keys, jobs=1)
+    shown = report.as_json()
     names = ("result", "sealed", "unsealed", "streams", "checkpoints", "findings")
     return {**{name: shown[name] for name in names}, "report": report.as_text()}
 

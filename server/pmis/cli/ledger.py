@@ -12,43 +12,24 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from pmis.kit.settings import Settings
-    from pmis.ledger.checkpoint import CheckpointSigner, VerifierKey
+    from pmis.ledger.export import Exported
     from pmis.ledger.seal import Sealer
 
 app = typer.Typer(name="ledger", help="The log: seal it, export it, name its key.", no_args_is_help=True)
 
 
-def _signer(settings: Settings) -> CheckpointSigner:
-    from pmis.ledger.checkpoint import CheckpointSigner, signing_seed  # noqa: PLC0415 - see the package
-
-    own, secret = settings.checkpoint_signing_key, settings.secret_key
-    seed = signing_seed(
-        signing_key=own.get_secret_value() if own else None, secret_key=secret.get_secret_value() if secret else None
-    )
-    return CheckpointSigner(settings.checkpoint_origin, seed)
-
-
-def _previous_keys(settings: Settings) -> list[VerifierKey]:
-    from pmis.kit.settings import SettingsError  # noqa: PLC0415 - see the package
-    from pmis.ledger.checkpoint import NoteError, VerifierKey  # noqa: PLC0415
-
-    try:
-        return [VerifierKey.parse(key) for key in settings.checkpoint_previous_keys.split()]
-    except NoteError as error:
-        raise SettingsError(f"CHECKPOINT_PREVIOUS_KEYS: {error}.") from None
-
-
 def _sealer(connection: Connection[Any], settings: Settings) -> Sealer:
-    from pmis.ledger.seal import Sealer  # noqa: PLC0415 - see the package
+    from pmis.ledger.checkpoint import previous_keys_of, signer_of  # noqa: PLC0415 - see the package
+    from pmis.ledger.seal import Sealer  # noqa: PLC0415
     from pmis.ledger.sink import FileSink  # noqa: PLC0415
 
     # An install with a single login seals as one that may do nothing else.
     connection.execute("set role pmis_sealer")
     return Sealer(
         connection,
-        _signer(settings),
+        signer_of(settings),
         [FileSink(settings.checkpoints)],
-        previous_keys=_previous_keys(settings),
+        previous_keys=previous_keys_of(settings),
     )
 
 
@@ -118,35 +99,68 @@ def export(
         [], help="With --project: also bring the proof for the checkpoint of this size. May be repeated."
     ),
 ) -> None:
-    """Write the log as a file that `pmis verify` can judge without the database."""
+    """Write the log as a file that `pmis verify` can judge without the database.
+
+    That it was exported is itself recorded in the log, and no file appears when that fails.
+    """
     import psycopg  # noqa: PLC0415 - see the package
 
     from pmis.kit.settings import load_settings  # noqa: PLC0415
+    from pmis.ledger.checkpoint import previous_keys_of, signer_of  # noqa: PLC0415
     from pmis.ledger.export import export_file  # noqa: PLC0415
 
     settings = load_settings()
-    signer = _signer(settings)
+    signer = signer_of(settings)
     with psycopg.connect(settings.auditor_dsn, autocommit=True) as connection:
         done = export_file(
             connection,
             file,
             origin=signer.origin,
-            keys=[signer.key, *_previous_keys(settings)],
+            keys=[signer.key, *previous_keys_of(settings)],
             project=project,
             sizes=checkpoint_size,
             progress=_progress("records written"),
+            on_done=lambda exported: _record_export(settings, exported),
         )
     typer.echo(
         f"{done.sealed:,} sealed events, {done.unsealed:,} not yet sealed, {done.checkpoints:,} checkpoints", err=True
     )
 
 
+def _record_export(settings: Settings, exported: Exported) -> None:
+    """Append `export.made`, as whoever sits at the server's console."""
+    import asyncio  # noqa: PLC0415 - see the package
+
+    from pmis.kit.db import Database  # noqa: PLC0415
+    from pmis.kit.ids import uuid7  # noqa: PLC0415
+    from pmis.ledger.event import Actor, Fact, Origin  # noqa: PLC0415
+    from pmis.ledger.store import record  # noqa: PLC0415
+
+    identity = uuid7()
+    project = exported.project
+    fact = Fact("export.made", {"project_id": str(project) if project else None, **exported.counts()})
+    origin = Origin(Actor("system:console", "Console"), "cli", f"export-{identity}")
+
+    async def append() -> None:
+        database = Database(settings.app_dsn, size=1, role="pmis_app")
+        await database.open()
+        try:
+            async with database.write() as session:
+                record(session, "export", identity, fact, origin=origin, project_id=project)
+                await session.commit()
+        finally:
+            await database.close()
+
+    asyncio.run(append())
+
+
 @app.command()
 def key() -> None:
     """Print the public key that checkpoints are signed with, for `pmis verify --key`."""
     from pmis.kit.settings import load_settings  # noqa: PLC0415 - see the package
+    from pmis.ledger.checkpoint import signer_of  # noqa: PLC0415
 
-    typer.echo(str(_signer(load_settings()).key))
+    typer.echo(str(signer_of(load_settings()).key))
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -13,7 +13,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pmis.kit.settings import SettingsError
 from pmis.ledger.verify import Checkpoint, NoteError, VerifierKey
 
-__all__ = ["Checkpoint", "CheckpointSigner", "NoteError", "VerifierKey", "signing_seed"]
+if TYPE_CHECKING:
+    from pmis.kit.settings import Settings
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointSigner",
+    "NoteError",
+    "VerifierKey",
+    "previous_keys_of",
+    "signer_of",
+    "signing_seed",
+]
 
 _SEED_BYTES: Final = 32
 _DERIVATION: Final = b"pmis checkpoint signing key 1"
@@ -51,3 +62,20 @@ class CheckpointSigner:
         text = f"{self.origin}\n{size}\n{base64.b64encode(root).decode()}\n"
         signature = base64.b64encode(self.key.key_id + self._key.sign(text.encode())).decode()
         return f"{text}\n— {self.origin} {signature}\n"
+
+
+def signer_of(settings: Settings) -> CheckpointSigner:
+    """The signer of this install's log; its key is what verifiers pin. Raises SettingsError when there is no key."""
+    own, secret = settings.checkpoint_signing_key, settings.secret_key
+    seed = signing_seed(
+        signing_key=own.get_secret_value() if own else None, secret_key=secret.get_secret_value() if secret else None
+    )
+    return CheckpointSigner(settings.checkpoint_origin, seed)
+
+
+def previous_keys_of(settings: Settings) -> list[VerifierKey]:
+    """The keys that signed this install's log before; raises SettingsError for one that is none."""
+    try:
+        return [VerifierKey.parse(key) for key in settings.checkpoint_previous_keys.split()]
+    except NoteError as error:
+        raise SettingsError(f"CHECKPOINT_PREVIOUS_KEYS names a key that is none: {error}.") from None

@@ -391,7 +391,7 @@ class Sealer:
                     "select ledger.append_checkpoint(%s, %s, %s, %s, %s)", (size, positions, root, note, settled)
                 )
             except psycopg.Error as error:
-                if error.sqlstate == "PM004":
+                if error.sqlstate == "PM005":
                     raise SealError(f"The database refused the checkpoint: {error.diag.message_primary}.") from None
                 raise
             return tree.range.size, len(positions), positions[-1]

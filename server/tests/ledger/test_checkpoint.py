@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmis.kit.settings import SettingsError
-from pmis.ledger.checkpoint import Checkpoint, CheckpointSigner, NoteError, VerifierKey, signing_seed
+from pmis.kit.settings import Settings, SettingsError, load_settings
+from pmis.ledger.checkpoint import (
+    Checkpoint,
+    CheckpointSigner,
+    NoteError,
+    VerifierKey,
+    previous_keys_of,
+    signer_of,
+    signing_seed,
+)
 from tests.ledger.logs import ATTACKER, SIGNER
 
 ROOT = hashlib.sha256(b"root").digest()
@@ -190,3 +199,30 @@ class TestSeed:
         with pytest.raises(SettingsError, match=why) as caught:
             signing_seed(signing_key=own, secret_key=secret)
         assert not own or own not in caught.value.detail
+
+
+class TestSettings:
+    def make(self, **values: Any) -> Settings:
+        return load_settings(secret_key="a long secret", **values)
+
+    def test_the_log_is_signed_by_the_key_that_is_set_or_derived(self) -> None:
+        seed = base64.b64encode(bytes(range(32))).decode()
+        own = signer_of(self.make(checkpoint_signing_key=seed, checkpoint_origin="pmis.test/own"))
+        assert own.key == CheckpointSigner("pmis.test/own", bytes(range(32))).key
+        derived = signer_of(self.make(checkpoint_origin="pmis.test/own"))
+        assert (
+            derived.key
+            == CheckpointSigner("pmis.test/own", signing_seed(signing_key=None, secret_key="a long secret")).key
+        )
+
+    def test_without_any_key_it_says_what_to_set(self) -> None:
+        settings = self.make().model_copy(update={"secret_key": None, "checkpoint_signing_key": None})
+        with pytest.raises(SettingsError, match="Set CHECKPOINT_SIGNING_KEY"):
+            signer_of(settings)
+
+    def test_previous_keys_are_separated_by_spaces(self) -> None:
+        assert previous_keys_of(self.make()) == []
+        given = f"{SIGNER.key} {ATTACKER.key}"
+        assert previous_keys_of(self.make(checkpoint_previous_keys=given)) == [SIGNER.key, ATTACKER.key]
+        with pytest.raises(SettingsError, match="CHECKPOINT_PREVIOUS_KEYS names a key that is none"):
+            previous_keys_of(self.make(checkpoint_previous_keys="x"))

@@ -383,7 +383,7 @@ class TestTheOnlyWayIn:
         ]:
             with pytest.raises(psycopg.DatabaseError, match=why) as caught:
                 self.call(live, *arguments)
-            assert caught.value.sqlstate == "PM004"
+            assert caught.value.sqlstate == "PM005"
         for positions in ([1], [position, position]):
             with pytest.raises(psycopg.errors.UniqueViolation):
                 self.call(live, size, positions, root, note, 0)

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script, run by its path
 """Makes the Python environment that `./pmis` runs in: a venv, uv from PyPI, the locked packages.
 
 Called by `./pmis` with any Python from 3.11 on, hence the standard library alone. Prints the environment's folder;

@@ -98,8 +98,8 @@ def _tool(name: str) -> str:
 
 
 def _lint() -> bool:
-    server, dev = _root() / "server", _root() / "dev"
-    targets = [str(server), *([str(dev)] if dev.is_dir() else [])]
+    server = _root() / "server"
+    targets = [str(path) for path in (server, _root() / "dev", _root() / "bench") if path.is_dir()]
     config = ("--config", str(server / "pyproject.toml"))
     return all(
         [
@@ -141,10 +141,10 @@ def _pytest(arguments: Sequence[str], *, gates: bool = False) -> int:
     with subprocess.Popen(command, cwd=_root() / "server", stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             if _SUMMARY.search(_ESCAPES.sub("", line)):
-                summary = line
-            else:
-                sys.stdout.write(line)
-                sys.stdout.flush()
+                # A line like it may stand in some test's output: only the last one is held back.
+                summary, line = line, summary  # noqa: PLW2901 - what was held back takes its turn
+            sys.stdout.write(line)
+            sys.stdout.flush()
     covered = [_is_covered(package) for package in _GATED]
     sys.stdout.write(summary)
     return process.returncode or (0 if all(covered) else 1)

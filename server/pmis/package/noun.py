@@ -23,6 +23,7 @@ from pmis.package.schemas import (
     PackageTypePatch,
     faults_of,
 )
+from pmis.policy.document import Writer
 from pmis.policy.lifecycle import GUARDS, Phase
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class PackageNoun(Noun[Package]):
         self, before: Mapping[str, Any], after: Mapping[str, Any], situation: Situation
     ) -> dict[str, dict[str, Any]]:
         """Work that begins or ends today has begun or ended today, unless the proposal names another day."""
+        if situation.writer is Writer.IMPORT:
+            # What is imported happened when its source says it did, if it says so at all.
+            return {}
         today = situation.at.astimezone(_zone(situation.project)).date().isoformat()
         if after["status"] == "active" and before["status"] == "awarded" and after["actual_start"] is None:
             return {"actual_start": {"from": None, "to": today}}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _INTERNAL: Final = frozenset({"number", "author"})
 """Fields of a new record that only programs read."""
+_NAMED: Final = 5
 _DONE: Final[Mapping[str, str]] = {
     "create": "created",
     "patch": "changed",
@@ -46,6 +47,9 @@ def outcome(answer: Answer, lookup: Lookup, *, operation: str, json: bool, kind:
         name = title_of(record) or printable(str(approval["label"] if approval else f"the {kind}"))
         version = f" (version {record['version']})" if "version" in record else ""
         through = f"approval {short(approval['id'])}" if approval else "applied at once"
+        if approval and len(approval["diff"]) > 1:
+            screen.line(f"{_all_done(approval['diff'])}; {rule}; {through}.", style="green")
+            return
         screen.line(f"{name} is {done}{version}; {rule}; {through}.", style="green")
         return
     if approval is None:
@@ -55,6 +59,22 @@ def outcome(answer: Answer, lookup: Lookup, *, operation: str, json: bool, kind:
     what_changes(approval, lookup, screen)
     if said["outcome"] == "confirmation_required":
         screen.line(f"Say yes to exactly this with `pmis approval confirm {short(approval['id'])}`.")
+
+
+def _all_done(diff: Sequence[Json]) -> str:
+    """What became of the records of a proposal of several changes, each named once, with where it stands in the end."""
+    done: dict[str, str] = {}
+    for record in diff:
+        name = printable(str(record["label"]))
+        status = next(
+            (str(one["after"]) for one in cast("list[Json]", record["fields"]) if one["field"] == "status"), ""
+        )
+        if record["operation"] == "transition" and status:
+            done[name] = f"now {printable(status)}"
+        elif name not in done or done[name] == _DONE["patch"]:
+            done[name] = _DONE.get(str(record["operation"]), _DONE["patch"])
+    said = [f"{name} is {what}" for name, what in done.items()]
+    return ", ".join(said[:_NAMED]) + (f" and {len(said) - _NAMED} more" if len(said) > _NAMED else "")
 
 
 def _waits(approval: Json, lookup: Lookup) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pmis.cli.lookup import Lookup
 
 _UNLIMITED: Final = 100_000
+_GAP: Final = 2
+_NARROWEST: Final = 8
 _MOST_LINES: Final = 40
 STYLES: Final[Mapping[str, str]] = {
     "applied": "green",
@@ -38,6 +40,16 @@ STYLES: Final[Mapping[str, str]] = {
     "expired": "red",
     "cancelled": "red",
 }
+
+
+def _shares(wanted: Sequence[int], room: int) -> list[int]:
+    """How wide each column becomes: as wide as it wants to be, as long as the others have as much."""
+    shares = [0] * len(wanted)
+    for done, place in enumerate(sorted(range(len(wanted)), key=lambda place: wanted[place])):
+        fair = max(room // (len(wanted) - done), _NARROWEST)
+        shares[place] = min(wanted[place], fair)
+        room -= shares[place]
+    return shares
 
 
 @dataclass(frozen=True)
@@ -96,16 +108,26 @@ class Screen:
         from rich.table import Table  # noqa: PLC0415 - see above
         from rich.text import Text  # noqa: PLC0415
 
+        heads = [column.head for column in columns]
         rows = [[" ".join(column.cell(record, lookup).split()) for column in columns] for record in records]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for i, column in enumerate(columns):
-            cells = [Text(row[i]).cell_len for row in rows]
+        widths = [max(Text(cell).cell_len for cell in cells) for cells in zip(heads, *rows, strict=True)]
+        fixed = sum(width for width, column in zip(widths, columns, strict=True) if not column.flexible)
+        shares = iter(
+            # Rich itself would take what is too much from all columns alike, down to nothing.
+            _shares(
+                [width for width, column in zip(widths, columns, strict=True) if column.flexible],
+                self.console.width - fixed - _GAP * (len(columns) - 1),
+            )
+        )
+        for width, column in zip(widths, columns, strict=True):
             table.add_column(
                 column.head,
                 justify="right" if column.right else "left",
                 no_wrap=True,
                 overflow="ellipsis" if column.flexible else "crop",
-                min_width=None if column.flexible else max([len(column.head), *cells]),
+                min_width=None if column.flexible else width,
+                max_width=next(shares) if column.flexible else None,
             )
         for row in rows:
             table.add_row(

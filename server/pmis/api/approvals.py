@@ -20,7 +20,6 @@ from pmis.api.resources import answer_of, limit_of, next_link, project_named, re
 from pmis.api.secrets import reveal
 from pmis.approval import decide
 from pmis.approval.change import Operation  # noqa: TC001
-from pmis.approval.errors import AlreadyExistsError
 from pmis.approval.governed import ENVELOPE, Input, Proposed, parse_input
 from pmis.approval.models import OPEN, Approval, Status
 from pmis.approval.propose import Outcome, Wanted, propose
@@ -330,8 +329,7 @@ async def propose_changes(request: Request) -> Response:
 async def _places(session: Session, call: Call, changes: Sequence[ProposedChange]) -> dict[UUID, UUID | None]:
     """Where the records lie that a proposal is about; those that it creates are not among them.
 
-    Raises NotFoundError for a record that the caller may not see, before anything is locked, and AlreadyExistsError for
-    a new record under an id that is taken.
+    Raises NotFoundError for a record that the caller may not see.
     """
     created: set[UUID] = set()
     existing: dict[str, set[UUID]] = {}
@@ -347,8 +345,6 @@ async def _places(session: Session, call: Call, changes: Sequence[ProposedChange
             raise _at(i, "target", "say which record")
         elif change.target not in created:
             existing.setdefault(change.target_type, set()).add(change.target)
-    if created and await session.one("select 1 from ledger.event where stream_id = any(%s) limit 1", (list(created),)):
-        raise AlreadyExistsError("target: a record has this id already; leave it out, or make another.", field="target")
     places: dict[UUID, UUID | None] = {}
     for name, targets in existing.items():
         rows = await session.all(f"select id, project_id from state.{name} where id = any(%s)", (list(targets),))

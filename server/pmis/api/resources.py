@@ -51,12 +51,13 @@ async def readable_projects(session: Session, principal: Principal, action: Acti
 async def project_named(session: Session, principal: Principal, name: str) -> UUID:
     """The visible project with this id or prefix; raises NotFoundError."""
     identity = uuid_or_none(name)
-    if identity is None and is_code(name):
-        row = await session.one("select id from state.project where prefix = %s", (name,))
-        identity = row[0] if row else None
-    if identity is None or not allowed(principal, Action.READ, identity):
+    row = None
+    if identity is not None or is_code(name):
+        column = "prefix" if identity is None else "id"
+        row = await session.one(f"select id from state.project where {column} = %s", (identity or name,))
+    if row is None or not allowed(principal, Action.READ, row[0]):
         raise NotFoundError("There is no such project.")
-    return identity
+    return row[0]
 
 
 def limit_of(request: Request) -> int:

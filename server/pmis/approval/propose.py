@@ -222,6 +222,20 @@ def require_right(principal: Principal, policy: Policy, noun: str, project_id: U
         )
 
 
+def require_step(principal: Principal, policy: Policy, noun: AnyNoun, project_id: UUID) -> None:
+    """Raise NotFoundError or ForbiddenError unless one of the principal's roles may propose some step of the noun.
+
+    Which step it is to be, and whether the record can take it, is judged afterwards.
+    """
+    authorize(principal, Action.READ, project_id)
+    lifecycle = policy.lifecycles.get(noun.lifecycle or "")
+    proposers = sorted({role for step in lifecycle.transitions for role in step.roles}) if lifecycle else []
+    if proposers and principal.roles_in(project_id).isdisjoint(proposers):
+        raise ForbiddenError(
+            f"Only {_listed(proposers)} may propose this.", allowed_roles=[role.value for role in proposers]
+        )
+
+
 def _listed(roles: Sequence[Role]) -> str:
     words = [f"{'an' if role.value[0] in 'aeo' else 'a'} {role.value}" for role in roles]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
@@ -233,8 +247,6 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
     Raises the refusal that applies; PolicyRefusedError when the policy answers REJECT.
     """
     loaded = await load(session, wanted, request.principal)
-    if loaded.taken:
-        raise AlreadyExistsError("target: a record with this id exists already. Use another, or none.", field="target")
     before, projects, policy = loaded.before, loaded.projects, loaded.policy
     known: dict[UUID, Entity] = {identity: entity for identity, entity in before.items() if entity is not None}
     situation_known: dict[UUID, Entity] = {}
@@ -249,16 +261,16 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
             if creating
             else (entity.project_id if entity else one.project_id)
         )
+        founding = creating and one.noun.stream_type == "project"
+        place = None if founding else project_id
         if one.operation != "transition":
-            require_right(request.principal, policy, one.noun.stream_type, project_id, one.operation)
+            require_right(request.principal, policy, one.noun.stream_type, place, one.operation)
         elif project_id is not None:
-            authorize(request.principal, Action.READ, project_id)
-        if (
-            project_id is not None
-            and project_id not in projects
-            and not (creating and one.noun.stream_type == "project")
-        ):
+            require_step(request.principal, policy, one.noun, project_id)
+        if project_id is not None and project_id not in projects and not founding:
             raise NotFoundError("There is no such project.")
+        if creating and loaded.taken:
+            raise AlreadyExistsError("target: a record with this id exists. Use another id, or none.", field="target")
         at_first = before[one.target]
         if one.if_version is not None and at_first is not None and at_first.version != one.if_version:
             raise StaleVersionError(
@@ -287,7 +299,7 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
         await one.noun.check_references(session, change, entity, situation)
         facts = one.noun.decide(entity, change, situation)
         told = one.noun.facts(entity, change, facts, situation)
-        require_right(request.principal, policy, one.noun.stream_type, project_id, told)
+        require_right(request.principal, policy, one.noun.stream_type, place, told)
         judged.append(told)
         after = preview(one.noun, entity, facts, change, request, session)
         known[one.target] = situation_known[one.target] = after

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.office import Office, furnish, open_office
+from tests.api.office import Office, begin_import, furnish, open_office
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,4 +33,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
     async with open_office(make_database("bola")) as office:
         for name, world in (("a", office.a), ("b", office.b)):
             office.records[name] = await furnish(world, office.records[name].mark)
+            office.records[name].put(
+                "import", "live", await begin_import(office, "b:operator" if name == "b" else "operator")
+            )
         yield office

@@ -1,0 +1,461 @@
+"""Who may do what: one row for each operation, written down by hand and not read from the policy.
+
+A row says how to call the operation on a record in some place, which roles see the record, and which get through. The
+matrix of `matrix.py` calls it for everybody in every place; an operation without a row fails the build.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.api.office import Records
+
+READERS: Final = frozenset({"viewer", "analyst", "operator", "admin", "executive", "auditor", "inspector"})
+WRITERS: Final = frozenset({"analyst", "operator", "admin", "executive"})
+WORKERS: Final = frozenset({"analyst", "operator", "admin"})
+DECIDERS: Final = frozenset({"admin", "executive"})
+ADMIN: Final = frozenset({"admin"})
+AUDITORS: Final = frozenset({"admin", "executive", "auditor", "inspector"})
+EXPORTERS: Final = frozenset({"admin", "auditor", "inspector"})
+ROOT: Final = frozenset({"root"})
+SIGNED_IN: Final = READERS | {"nobody", "root"}
+EVERYBODY: Final = SIGNED_IN | {"anonymous"}
+
+UNKNOWN: Final = UUID("01900000-0000-7000-8000-00000000dead")
+MALFORMED: Final = "no-such'--"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the records lie that a request is about: somebody's project, in one state, or nowhere."""
+
+    records: Records | None
+    project: str
+    state: str = "live"
+    broken: bool = False
+    coded: bool = False
+
+    def ref(self, kind: str, state: str | None = None) -> str:
+        """How a request names a record of this kind here."""
+        if self.broken:
+            return MALFORMED
+        if self.records is None:
+            return "ZZZ999-999" if self.coded and kind == "package" else str(UNKNOWN)
+        if self.coded and kind == "package":
+            return self.records.values[f"package.{state or self.state}.code"]
+        if self.coded and kind == "project":
+            return self.project
+        if kind == "project":
+            return str(self.records.ids["project"]["live"])
+        return str(self.records.ids[kind][state or self.state])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation, asked for in one way."""
+
+    method: str
+    path: str
+    kind: str
+    may: frozenset[str]
+    sees: frozenset[str] = READERS
+    body: Callable[[Place], Any] | None = None
+    query: Callable[[Place], str] | None = None
+    fill: Mapping[str, str] = field(default_factory=dict[str, str])
+    states: tuple[str, ...] = ("live", "waiting", "deleted")
+    refused: frozenset[int] = frozenset({403})
+    """What somebody is answered who sees the record and does not get through."""
+    malformed: int = 404
+    content: bytes | None = None
+    instance: bool = False
+    """The record belongs to the instance: in whose project it lies does not matter, there is none."""
+    hopeless: bool = False
+    """Nobody gets further than a refusal of the domain here."""
+
+    @property
+    def name(self) -> str:
+        """The row in test ids and messages."""
+        more = [*self.fill.values(), *(["+"] if self.query else []), *([self.kind] if "{" not in self.path else [])]
+        return " ".join([self.method, self.path, *more]).strip()
+
+    @property
+    def knows_people(self) -> bool:
+        """Whether the instance's administrators read in it about everybody's accounts."""
+        return self.kind == "person" or self.path in ("/people", "/audit")
+
+    @property
+    def placed(self) -> bool:
+        """Whether a request says where: by a path, a parameter or a body."""
+        return bool(self.kind)
+
+
+def _project(place: Place) -> str:
+    return f"project={place.ref('project')}"
+
+
+def _dry(place: Place) -> str:
+    del place
+    return "dry_run=true"
+
+
+def _as_of(place: Place) -> str:
+    del place
+    return "as_of=2100-01-01T00:00:00Z"
+
+
+def said(**fields: Any) -> Callable[[Place], Any]:
+    """A body that is the same everywhere."""
+    return lambda _: fields
+
+
+def _in_project(**fields: Any) -> Callable[[Place], Any]:
+    return lambda place: {**fields, "project": place.ref("project")}
+
+
+def _bundle(kind: str, operation: str, patch: Mapping[str, Any]) -> Callable[[Place], Any]:
+    return lambda place: {
+        "changes": [{"operation": operation, "target_type": kind, "target": place.ref(kind), "patch": dict(patch)}],
+        "reason": "Because.",
+    }
+
+
+_SAID: Final = frozenset({403, 409})
+_SOME: Final = "01900000-0000-7000-8000-0000000000aa"
+_TIMES: Final = {"starts_at": "2026-12-01T00:00:00Z", "ends_at": "2026-12-02T00:00:00Z"}
+
+
+@dataclass(frozen=True)
+class _Collection:
+    path: str
+    kind: str
+    states: tuple[str, ...]
+    create: Callable[[Place], Any] | None
+    patch: Mapping[str, Any] | None
+    proposers: frozenset[str]
+    deleters: frozenset[str] = frozenset()
+    step: str | None = None
+    parent: str = "project"
+    owners: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    """Who changes a record in each state, where that is not everybody who creates one."""
+
+
+_ALL_STATES: Final = ("live", "waiting", "deleted")
+_TWO: Final = ("live", "waiting")
+
+_COLLECTIONS: Final = (
+    _Collection(
+        "packages",
+        "package",
+        _ALL_STATES,
+        _in_project(title="New"),
+        {"description": "Another"},
+        WRITERS,
+        WORKERS,
+        step="cancelled",
+    ),
+    _Collection(
+        "tasks",
+        "task",
+        _ALL_STATES,
+        lambda place: {"package_id": place.ref("package"), "title": "New"},
+        {"description": "Another"},
+        WORKERS,
+        WORKERS,
+        step="in_progress",
+        parent="package",
+    ),
+    _Collection(
+        "parties",
+        "party",
+        _ALL_STATES,
+        _in_project(name="New", kind="vendor"),
+        {"data": {"a": 1}},
+        WRITERS,
+        WORKERS,
+    ),
+    _Collection("customers", "party", _ALL_STATES, None, None, frozenset()),
+    _Collection("vendors", "party", _ALL_STATES, None, None, frozenset()),
+    _Collection(
+        "comments",
+        "comment",
+        _ALL_STATES,
+        lambda place: {"entity_type": "package", "entity_id": place.ref("package"), "body": "New"},
+        {"body": "Another"},
+        # Only its author changes a comment; in this office that is the analyst.
+        frozenset({"analyst"}),
+        frozenset({"analyst"}),
+        parent="package",
+    ),
+    _Collection(
+        "package-types",
+        "package_type",
+        _TWO,
+        _in_project(name="New", fields_schema={"type": "object"}),
+        {"description": "Another"},
+        ADMIN,
+    ),
+    _Collection(
+        "memberships",
+        "membership",
+        _TWO,
+        # A new member is refused in the end (there is no such person), after everything that is asked of the caller.
+        _in_project(person_id=_SOME, roles=["viewer"]),
+        {"roles": ["executive"]},
+        ADMIN,
+    ),
+    _Collection(
+        "delegations",
+        "delegation",
+        _TWO,
+        _in_project(to_person=_SOME, **_TIMES),
+        {"revoked": True},
+        DECIDERS,
+        # Nobody takes back what somebody else lent: the admin lent one, the executive the other.
+        owners={"live": ADMIN, "waiting": frozenset({"executive"})},
+    ),
+)
+
+
+def _rows_of(one: _Collection) -> list[Row]:
+    base, item = f"/{one.path}", f"/{one.path}/{{reference}}"
+    rows = [
+        Row("GET", base, "", SIGNED_IN, SIGNED_IN),
+        Row("GET", base, "project", READERS, query=_project, states=("live",)),
+        Row("GET", item, one.kind, READERS, states=one.states),
+        Row("GET", item, one.kind, READERS, states=one.states, query=_as_of),
+        Row("GET", f"{item}/timeline", one.kind, READERS, states=one.states),
+    ]
+    creators = WRITERS if one.path == "comments" else one.proposers
+    if one.create is not None:
+        states = ("live",) if one.parent == "project" else ("live", "waiting")
+        malformed = 404 if one.parent == "project" else 422
+        hopeless = one.path in ("memberships", "delegations")
+        rows += [
+            Row(
+                "POST",
+                base,
+                one.parent,
+                creators,
+                body=one.create,
+                query=query,
+                states=states,
+                malformed=malformed,
+                hopeless=hopeless,
+            )
+            for query in (None, _dry)
+        ]
+    if one.patch is not None:
+        body, bundle = said(**one.patch), _bundle(one.kind, "patch", one.patch)
+        groups = [((state,), may) for state, may in one.owners.items()] or [(one.states, one.proposers)]
+        for states, may in groups:
+            rows += [
+                Row("PATCH", item, one.kind, may, body=body, states=states),
+                Row("PATCH", item, one.kind, may, body=body, states=states, query=_dry),
+                Row("POST", "/proposals", one.kind, may, body=bundle, states=states, malformed=422),
+            ]
+    if one.step:
+        step = said(status=one.step, reason="Because.")
+        rows += [
+            Row("GET", f"{item}/transitions", one.kind, READERS, states=one.states),
+            Row("POST", f"{item}/transitions", one.kind, WORKERS, body=step, states=one.states, refused=_SAID),
+            Row(
+                "POST",
+                f"{item}/transitions",
+                one.kind,
+                WORKERS,
+                body=step,
+                states=one.states,
+                refused=_SAID,
+                query=_dry,
+            ),
+        ]
+    if one.deleters:
+        rows += [
+            Row("DELETE", item, one.kind, one.deleters, states=one.states),
+            Row("DELETE", item, one.kind, one.deleters, states=one.states, query=_dry),
+            Row("POST", f"{item}/restore", one.kind, one.deleters, states=one.states),
+        ]
+    return rows
+
+
+_PROJECTS: Final = [
+    Row("GET", "/projects", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/projects", "project", READERS, query=_project, states=("live",)),
+    Row("GET", "/projects/{reference}", "project", READERS, states=("live",)),
+    Row("GET", "/projects/{reference}", "project", READERS, states=("live",), query=_as_of),
+    Row("GET", "/projects/{reference}/timeline", "project", READERS, states=("live",)),
+    Row("PATCH", "/projects/{reference}", "project", ADMIN, body=said(name="Another"), states=("live",)),
+    Row("PATCH", "/projects/{reference}", "project", ADMIN, body=said(name="Another"), states=("live",), query=_dry),
+    Row(
+        "POST",
+        "/proposals",
+        "project",
+        ADMIN,
+        body=_bundle("project", "patch", {"name": "Another"}),
+        states=("live",),
+        malformed=422,
+    ),
+    Row("POST", "/projects", "", ROOT, SIGNED_IN, body=said(name="New", prefix="ZZNEW", currency="EUR")),
+]
+
+_ONE: Final = "/approvals/{approval_id}"
+_APPROVAL_STATES: Final = ("live", "waiting", "deleted", "applied")
+_APPROVALS: Final = [
+    Row("GET", "/approvals", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/approvals", "", SIGNED_IN, SIGNED_IN, query=lambda _: "waiting_for=me"),
+    Row("GET", "/approvals", "project", READERS, query=_project, states=("live",)),
+    Row("GET", _ONE, "approval", READERS, states=_APPROVAL_STATES),
+    Row("GET", f"{_ONE}/timeline", "approval", READERS, states=_APPROVAL_STATES),
+    Row("POST", f"{_ONE}/approve", "approval", ADMIN, body=said(), refused=_SAID, states=_APPROVAL_STATES),
+    Row("POST", f"{_ONE}/reject", "approval", ADMIN, body=said(reason="No."), refused=_SAID, states=_APPROVAL_STATES),
+    Row(
+        "POST",
+        f"{_ONE}/request-changes",
+        "approval",
+        ADMIN,
+        body=said(reason="More."),
+        refused=_SAID,
+        states=_APPROVAL_STATES,
+    ),
+    Row(
+        "POST",
+        f"{_ONE}/confirm",
+        "approval",
+        frozenset({"analyst"}),
+        body=said(),
+        refused=_SAID,
+        states=_APPROVAL_STATES,
+    ),
+    Row(
+        "POST",
+        f"{_ONE}/withdraw",
+        "approval",
+        frozenset({"analyst"}),
+        body=said(),
+        refused=_SAID,
+        states=_APPROVAL_STATES,
+    ),
+    Row(
+        "POST",
+        f"{_ONE}/revise",
+        "approval",
+        frozenset({"analyst"}),
+        body=said(),
+        refused=_SAID,
+        states=_APPROVAL_STATES,
+    ),
+]
+
+_AUDITED: Final = {
+    "project": ("live",),
+    "package": _ALL_STATES,
+    "package_type": _TWO,
+    "task": _ALL_STATES,
+    "party": _ALL_STATES,
+    "comment": _ALL_STATES,
+    "membership": _TWO,
+    "delegation": _TWO,
+    "approval": ("live",),
+}
+_AUDIT: Final = [
+    Row("GET", "/audit", "", AUDITORS | ROOT, SIGNED_IN),
+    Row("GET", "/audit", "project", AUDITORS, query=_project, states=("live",)),
+    *(
+        Row(
+            "GET",
+            "/audit/{entity_type}/{entity_id}",
+            kind,
+            AUDITORS,
+            fill={"entity_type": kind},
+            states=states,
+        )
+        for kind, states in _AUDITED.items()
+    ),
+    Row(
+        "GET",
+        "/audit/{entity_type}/{entity_id}",
+        "person",
+        frozenset({"root", "inspector"}),
+        # Executives join decisions about the instance, and so read about it, but do not audit it.
+        frozenset({"root", "inspector", "executive"}),
+        fill={"entity_type": "person"},
+        states=("viewer",),
+        instance=True,
+    ),
+    Row("GET", "/audit/events/{event_id}", "event", AUDITORS, states=("live",)),
+    Row("GET", "/audit/events/{event_id}/proof", "event", AUDITORS, states=("live",), hopeless=True),
+    Row("GET", "/audit/checkpoints", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/audit/export", "", frozenset({"inspector"}), SIGNED_IN),
+    Row("GET", "/audit/export", "project", EXPORTERS, query=_project, states=("live",)),
+    Row("POST", "/audit/verify", "", frozenset({"inspector", "root"}), SIGNED_IN, body=said()),
+]
+
+_PEOPLE: Final = [
+    Row("GET", "/people", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/people/{reference}", "person", READERS | ROOT, READERS | ROOT, states=("viewer", "admin")),
+    Row(
+        "PATCH",
+        "/people/{reference}",
+        "person",
+        ROOT,
+        READERS | ROOT,
+        body=said(name="Another"),
+        states=("viewer", "admin"),
+    ),
+    Row(
+        "POST",
+        "/people",
+        "",
+        ROOT,
+        SIGNED_IN,
+        body=said(name="New", email="new@example.org", password="long enough to be one"),
+    ),
+    Row(
+        "POST",
+        "/proposals",
+        "person",
+        ROOT,
+        SIGNED_IN,
+        body=_bundle("person", "patch", {"name": "Another"}),
+        states=("viewer",),
+        malformed=422,
+        instance=True,
+    ),
+]
+
+_REST: Final = [
+    Row("GET", "/policy", "", SIGNED_IN, SIGNED_IN),
+    Row("PATCH", "/policy", "", ROOT, SIGNED_IN, body=said(document={"format": "none"}), hopeless=True),
+    Row("POST", "/policy/simulate", "", SIGNED_IN, SIGNED_IN, body=said(operation="patch", target_type="package")),
+    Row("GET", "/auth/me", "", SIGNED_IN, SIGNED_IN),
+    Row("POST", "/auth/login", "", EVERYBODY, EVERYBODY, body=said(email="x"), hopeless=True),
+    Row("GET", "/health", "", EVERYBODY, EVERYBODY),
+    Row("GET", "/readiness", "", EVERYBODY, EVERYBODY),
+    Row(
+        "POST",
+        "/imports/ocds",
+        "project",
+        WRITERS,
+        query=lambda place: f"dry_run=true&{_project(place)}",
+        content=b"{}",
+        states=("live",),
+        hopeless=True,
+    ),
+    # Each sees only the imports that they began themselves; in this office that is the operator of each project.
+    Row("GET", "/imports/{import_id}", "import", frozenset({"operator"}), frozenset({"operator"}), states=("live",)),
+    Row("GET", "/exports/ocds/{reference}", "package", EXPORTERS, states=_ALL_STATES),
+]
+
+ROWS: Final = [
+    *(row for one in _COLLECTIONS for row in _rows_of(one)),
+    *_PROJECTS,
+    *_APPROVALS,
+    *_AUDIT,
+    *_PEOPLE,
+    *_REST,
+]

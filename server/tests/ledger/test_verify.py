@@ -606,7 +606,17 @@ class TestUnusableInput:
         for damaged, text in [
             (b"\xff\xfe\n", "is not UTF-8 text."),
             (b"\x00\x00\n", "is not a record of an exported log: it is not well-formed JSON."),
-            (b'{"record":"event","record":"event"}\n', "it is not well-formed JSON."),
+            (b'{"record":"event","record":"event"}\n', "its keys are not each there once."),
+            (b'{"record":"event","a":{"record":1}}\n', "its keys are not each there once."),
+            (b'{"record" :"event"}\n', "its keys are not each there once."),
+            (lines[3].replace(b'"payload":', b'"payload":"x","payload":', 1), "its keys are not each there once."),
+            (lines[3].replace(b'"payload":', b'"x\\\\":"x","payload":', 1), "its keys are not each there once."),
+            (
+                lines[3].replace(b'"payload":', b'"x\\\\":"x","payload":"x","payload":', 1),
+                "does not have the shape of an event.",
+            ),
+            (b'{"record":"checkpoint","note":"x","note":"y","x\\\\":1}\n', "is none: it has other keys than a note"),
+            (b'{"record":"trailer","sealed":1}\n', "does not have the shape of a trailer"),
             (b'{"record":NaN}\n', "it is not well-formed JSON."),
             (b"[" * 100_000 + b"\n", "it is not well-formed JSON."),
             (b"7\n", "it is not a JSON object."),

@@ -353,8 +353,21 @@ def _sendable(text: str) -> str:
     return text
 
 
+def _require_sendable(found: Any) -> None:  # noqa: ANN401 - any JSON value
+    if isinstance(found, str):
+        _sendable(found)
+    elif isinstance(found, dict):
+        for name, item in cast("dict[str, Any]", found).items():
+            _sendable(name)
+            _require_sendable(item)
+    elif isinstance(found, list):
+        for item in cast("list[Any]", found):
+            _require_sendable(item)
+
+
 def _encoded(body: Mapping[str, Any]) -> bytes:
     try:
+        _require_sendable(body)
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         raise BadArgumentError(
@@ -362,7 +375,7 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
         ) from None
     except RecursionError:
         raise BadArgumentError("A value is nested too deep.") from None
-    return _sendable(text).encode()
+    return text.encode()
 
 
 def _object(body: bytes) -> Json:

@@ -342,6 +342,8 @@ def create_database(connection: Connection, name: str, *, template: str | None =
     connection.execute(
         sql.SQL("grant connect on database {} to {}, {}, {}").format(*map(sql.Identifier, (name, APP, SEALER, AUDITOR)))
     )
+    # A replay rebuilds its tables in the session's own scratch schema.
+    connection.execute(sql.SQL("grant temporary on database {} to {}").format(*map(sql.Identifier, (name, APP))))
 
 
 def drop_database(connection: Connection, name: str) -> None:

@@ -109,7 +109,7 @@ begin
     end if;
     insert into ledger.checkpoint (size, root, note, settled)
         select new_size, p_root, p_note, greatest(
-            (select max(c.settled) from ledger.checkpoint c),
+            (select c.settled from ledger.checkpoint c order by c.size desc limit 1),
             least(p_settled, (select max(e.position) from ledger.event e)));
     return new_size;
 end
@@ -130,7 +130,9 @@ as $$
     cross join lateral (
         select count(*) as events, min(e.occurred_at) as oldest from ledger.event e
         where e.position > coalesce(last.settled, 0)
-          and not exists (select from ledger.tree_node n where n.position = e.position)
+          and not exists (
+              select from ledger.tree_node n where n.position = e.position and n.position > coalesce(last.settled, 0)
+          )
     ) as waiting
 $$;
 

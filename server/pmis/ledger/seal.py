@@ -122,6 +122,7 @@ class _Tree:
     settled: int
 
 
+# The floor stands in both halves, or a merge join would read the whole index of leaves to find what lies above it.
 _NEW_EVENTS: Final[LiteralString] = (
     "select "
     + EVENT_SELECT
@@ -130,8 +131,9 @@ _NEW_EVENTS: Final[LiteralString] = (
              else coalesce(before.content_hash = e.previous_hash, false) end
     from ledger.event e
     left join ledger.event before on before.stream_id = e.stream_id and before.stream_version = e.stream_version - 1
-    where e.position > %s and not exists (select from ledger.tree_node n where n.position = e.position)
-    order by e.position limit %s"""
+    where e.position > %(floor)s and not exists (
+        select from ledger.tree_node n where n.position = e.position and n.position > %(floor)s
+    ) order by e.position limit %(limit)s"""
 )
 _SEALED_EVENTS: Final[LiteralString] = (
     "select n.idx, n.hash, n.position, "
@@ -188,9 +190,10 @@ class Sealer:
     def waiting(self, limit: int) -> int:
         """How many events wait to be sealed, counted up to the limit."""
         row = self._connection.execute(
-            "select count(*) from (select from ledger.event e "
-            "where e.position > (select coalesce(max(settled), 0) from ledger.checkpoint) "
-            "and not exists (select from ledger.tree_node n where n.position = e.position) limit %s) as waiting",
+            "with floor as (select coalesce((select settled from ledger.checkpoint order by size desc limit 1), 0)) "
+            "select count(*) from (select from ledger.event e where e.position > (table floor) and not exists ("
+            "select from ledger.tree_node n where n.position = e.position and n.position > (table floor)"
+            ") limit %s) as waiting",
             (limit,),
         ).fetchone()
         return cast("Row", row)[0]
@@ -352,7 +355,7 @@ class Sealer:
                 "it was there. Nothing was signed."
             )
 
-    def _stream(self, statement: LiteralString, parameters: Sequence[Any]) -> Iterator[Row]:
+    def _stream(self, statement: LiteralString, parameters: Sequence[Any] | dict[str, Any]) -> Iterator[Row]:
         with self._connection.cursor(name="seal") as cursor:
             cursor.itersize = 1000
             cursor.execute(statement, parameters)
@@ -378,7 +381,8 @@ class Sealer:
             self._measure(tree)
             size, provable = tree.range.size, self._provable(tree.settled)
             positions = [
-                self._take(tree.range, values) for values in self._stream(_NEW_EVENTS, (tree.settled, self._batch))
+                self._take(tree.range, values)
+                for values in self._stream(_NEW_EVENTS, {"floor": tree.settled, "limit": self._batch})
             ]
             if not positions:
                 return size, 0, 0

@@ -301,6 +301,12 @@ async def revise(
         )
     if request.principal.person_id is None or request.principal.person_id != old.proposer.person_id:
         raise MayNotDecideError("Only the proposer revises a proposal.", why="not_the_proposer")
+    if strangers := sorted(map(str, patches.keys() - {change.target for change in old.changes})):
+        message = "the proposal does not change this record"
+        raise InvalidInputError(
+            f"patches: {message}.",
+            errors=[{"pointer": f"/patches/{one}", "message": message, "type": "value_error"} for one in strangers],
+        )
     wanted = [
         Wanted(
             NOUNS[change.target_type],

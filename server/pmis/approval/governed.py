@@ -312,7 +312,13 @@ class Noun(Projection[E]):
             str(name) for fact in caused for name in (fact.payload.get("changes") or fact.payload.get("fields") or ())
         )
         if change.operation == "create":
-            changed = frozenset(name for name, value in change.patch.items() if value not in (None, {}, []))
+            # A field that keeps its default was not chosen: nobody is made an administrator by being none.
+            usual = {name: field.default for name, field in self.create_input.model_fields.items()}
+            changed = frozenset(
+                name
+                for name, value in change.patch.items()
+                if value not in (None, {}, []) and (name not in usual or value != usual[name])
+            )
         before = entity.model_dump(mode="json") if entity else {}
         return Facts(
             operation=change.operation,

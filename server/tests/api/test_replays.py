@@ -79,7 +79,7 @@ async def test_who_lost_the_administration_of_the_instance_is_not_answered_again
     headers = key()
     said = {"name": "Somebody private", "email": f"{secrets.token_hex(4)}@example.org", "password": "p" * 12}
     first = await office.post(who, "/people", said, headers=headers)
-    waits(first)
+    waits(first, "confirmation_required")
     assert (await office.post(who, "/people", said, headers=headers)).content == first.content
     outcome = await office.a.propose("root", "person", "patch", office.person(who), {"instance_admin": False})
     for world in (office.a, office.b):

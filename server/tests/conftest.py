@@ -23,6 +23,9 @@ from pmis.ops.process import User, current_user, identity, named_user, stop
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+# Builders bring the `world` fixture, and the figures at the end of a run.
+pytest_plugins = ("tests.builders",)
+
 _ROOT = "PMIS_TEST_ROOT"
 _TEMPLATE = "pmis_template"
 

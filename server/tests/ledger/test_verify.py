@@ -544,7 +544,7 @@ class TestPartialExports:
         (tmp_path / "y.txt").write_text(log.notes[11])
         assert check(part(log), witnesses=read_witnesses([tmp_path])[0]).ok
 
-    @pytest.mark.parametrize("proof", [None, "no", [1], ["zz"]])
+    @pytest.mark.parametrize("proof", [None, "no", [1], ["zz"], ["ab"], ["00" * 33]])
     def test_a_proof_that_is_none(self, log: Log, proof: Any) -> None:
         records = part(log)
         records[-3]["proof"] = proof

@@ -126,7 +126,9 @@ def what_changes(approval: Json, lookup: Lookup, screen: Screen) -> None:
 def _records(diff: Sequence[Json], facts: Json, lookup: Lookup, screen: Screen) -> None:
     for i, record in enumerate(diff):
         kind = printable(str(record["target_type"])).replace("_", " ")
-        screen.line(f"{printable(str(record['operation']))} {kind} {printable(str(record['label']))}", style="bold")
+        # What has no name of its own is labelled with its kind.
+        name = "" if record["label"] == record["target_type"] else f" {printable(str(record['label']))}"
+        screen.line(f"{printable(str(record['operation']))} {kind}{name}", style="bold")
         screen.pairs(one.pair(lookup) for one in _fields(record, facts, i))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -138,7 +139,9 @@ def _pytest(arguments: Sequence[str], *, gates: bool = False) -> int:
     command += ["-n", _WORKERS, "--dist", "worksteal", "--cov", "--cov-report=term", "-q"]
     command.append(f"--color={'yes' if sys.stdout.isatty() else 'no'}")
     summary = ""
-    with subprocess.Popen(command, cwd=_root() / "server", stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=_root() / "server", env=_coverage_environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stdout or ():
             if _SUMMARY.search(_ESCAPES.sub("", line)):
                 # A line like it may stand in some test's output: only the last one is held back.
@@ -148,6 +151,11 @@ def _pytest(arguments: Sequence[str], *, gates: bool = False) -> int:
     covered = [_is_covered(package) for package in _GATED]
     sys.stdout.write(summary)
     return process.returncode or (0 if all(covered) else 1)
+
+
+def _coverage_environment() -> dict[str, str]:
+    """Where coverage keeps its data, for processes that work elsewhere too."""
+    return {**os.environ, "COVERAGE_FILE": str(_root() / "server" / ".coverage")}
 
 
 def _is_covered(package: str) -> bool:

@@ -163,14 +163,15 @@ class _Import:
         if said["errors"]:
             self._show(preview)
             raise NotImportedError(f"{file.name} and what follows it were not imported.")
-        blocking = [one for one in cast("list[Json]", said["awaiting"]) if one["id"] in self._waiting]
+        awaiting = cast("list[Json]", said["awaiting"])
+        blocking = [one for one in awaiting if one["id"] in self._waiting and not one["same"]]
         if blocking:
             first = str(blocking[0]["id"])
             raise NotImportedError(
                 f"{file.name} was not imported: it builds on {self._waiting[first]}, which waits as approval "
                 f"{short(first)}. Import it when that is decided."
             )
-        if said["items"] and ask:
+        if said["items"] and ask and not any(one["same"] for one in awaiting):
             self._show(preview)
             typer.confirm(f"Import {file.name}?", abort=True, err=True)
         with self._progress(file) as (identity, advance):
@@ -273,6 +274,9 @@ class _Import:
         for notice in cast("list[Json]", said["notices"])[:_SHOWN]:
             screen.line(f"note: {_item(notice)}", style="yellow")
         for one in cast("list[Json]", said["awaiting"]):
+            if one["same"]:
+                screen.line(f"note: approval {short(str(one['id']))} waits already for just this", style="yellow")
+                continue
             screen.line(
                 f"note: approval {short(str(one['id']))} ({printable(str(one['label']))}) already waits to change "
                 "the same records; whichever is applied first makes the other void",

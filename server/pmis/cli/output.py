@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _UNLIMITED: Final = 100_000
 _GAP: Final = 2
 _NARROWEST: Final = 8
-_MOST_LINES: Final = 40
 STYLES: Final[Mapping[str, str]] = {
     "applied": "green",
     "completed": "green",
@@ -145,7 +144,7 @@ class Screen:
         from rich.text import Text  # noqa: PLC0415
 
         grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold", max_width=self.console.width // 2)
         grid.add_column(overflow="fold")
         for name, found in pairs:
             grid.add_row(Text(name, style="dim"), Text(found) if isinstance(found, str) else found)

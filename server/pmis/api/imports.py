@@ -83,7 +83,9 @@ class ImportPreview(BaseModel):
     decision: dict[str, Any] | None = Field(description="The policy's whole answer; null when nothing is proposed.")
     route: str | None
     open_steps: list[dict[str, Any]] = Field(description="Who must agree.")
-    awaiting: list[dict[str, Any]] = Field(description="Approvals that wait already for the same records.")
+    awaiting: list[dict[str, Any]] = Field(
+        description="Approvals that wait already for the same records; `same` says whether for the very same changes."
+    )
 
 
 class ImportOutcome(BaseModel):
@@ -217,8 +219,8 @@ def _preview_json(found: Preview, now: datetime) -> dict[str, Any]:
         if decision
         else [],
         "awaiting": [
-            {"id": str(one.id), "label": one.label, "status": one.status, "source": one.source}
-            for one in found.awaiting
+            {"id": str(one.id), "label": one.label, "status": one.status, "source": one.source, "same": same}
+            for one, same in found.awaiting
         ],
     }
 

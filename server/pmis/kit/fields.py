@@ -15,7 +15,7 @@ _MIN_PLACES = 2
 
 
 def _amount(value: Any) -> Decimal:  # noqa: ANN401 - whatever the JSON held
-    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+    if not isinstance(value, (str, Decimal)):
         message = 'an amount is a decimal text such as "1500000.00"'
         raise ValueError(message)  # noqa: TRY004 - pydantic turns ValueError into a field error
     amount = require_amount(str(value))

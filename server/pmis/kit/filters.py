@@ -41,7 +41,7 @@ def search_filter() -> Filter:
 
     def clause(table: sa.Table, project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         query = sa.func.to_tsquery(sa.literal_column("'simple'::regconfig"), sa.bindparam("q", type_=sa.Text))
-        vector = sa.literal_column("search.vector")
+        vector: sa.ColumnElement[Any] = sa.literal_column("search.vector")
         found = sa.select(SEARCH.c.entity_id).where(vector.op("@@")(query), SEARCH.c.project_id == project)
         return table.c.id == sa.func.any(sa.func.array(found.scalar_subquery()))
 

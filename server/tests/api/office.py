@@ -221,7 +221,7 @@ async def furnish(world: World, mark: str) -> Records:
         for person, identity in await session.all(
             "select person_id, id from state.membership where project_id = %s", (world.project,)
         ):
-            name = next(key for key, value in world.people.items() if value == person)
+            name = next(str(key) for key, value in world.people.items() if value == person)
             found.put("membership", {"viewer": "live", "analyst": "waiting"}.get(name, name), identity)
     await waiting("membership", "patch", found.ids["membership"]["waiting"], {"roles": ["viewer"]}, "admin")
     now = datetime.now(UTC)

@@ -320,8 +320,9 @@ class TestPreview:
         assert said["decision"]["rule"] == "package.past_draft"
         assert [one["roles"] for one in said["open_steps"]] != []
         assert said["awaiting"] == [
-            {"id": waiting["id"], "label": waiting["label"], "status": "pending", "source": "import"}
+            {"id": waiting["id"], "label": waiting["label"], "status": "pending", "source": "import", "same": False}
         ]
+        assert [one["same"] for one in (await desk.send(SIX[1], dry_run="true")).json()["awaiting"]] == [True]
 
     async def test_it_shows_each_error_beside_its_item(self, desk: Desk):
         wrong = release(SIX[0])

@@ -1,0 +1,406 @@
+"""T13: what is not writable is never written, what is not readable is never returned, and types are what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import ConfigDict
+
+from pmis.api import docs
+from pmis.api.app import RESOURCES
+from pmis.approval.governed import Input, parse_input
+from pmis.approval.models import Approval
+from pmis.approval.registry import NOUNS
+from pmis.identity.models import Person
+from pmis.kit.db import WriteSession
+from pmis.kit.errors import InvalidInputError
+from pmis.package.noun import PackageNoun
+from pmis.package.schemas import PackagePatch
+from tests.api.expect import ok, problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.api.office import Office, Records
+
+pytestmark = pytest.mark.anyio
+
+UNWRITABLE: Final[dict[str, Any]] = {
+    "id": "01900000-0000-7000-8000-0000000000ff",
+    "version": 99,
+    "project_id": "01900000-0000-7000-8000-0000000000ff",
+    "number": 999,
+    "code": "ZZZ-999",
+    "status": "completed",
+    "created_at": "2001-01-01T00:00:00Z",
+    "updated_at": "2001-01-01T00:00:00Z",
+    "deleted_at": "2001-01-01T00:00:00Z",
+    "deleted_by": "nobody",
+    "deleted": True,
+    "governance": {"route": "AUTO"},
+    "digest": "0" * 64,
+    "policy_version": 99,
+    "route": "AUTO",
+    "rule": "mine",
+    "score": 0,
+    "decision": {"route": "AUTO"},
+    "verdicts": [],
+    "applied": [],
+    "source": "import",
+    "writer": "system",
+    "flags": [],
+    "actor": "system:root",
+    "on_behalf_of": "person:01900000-0000-7000-8000-0000000000ff",
+    "proposer": {"ref": "system:root"},
+    "author": "person:01900000-0000-7000-8000-0000000000ff",
+    "author_name": "Somebody else",
+    "credential": "sealed:" + "0" * 64,
+    "password_hash": "$argon2id$x",
+    "password": "a password to take over",
+    "email": "taken@over.example",
+    "instance_admin": True,
+    "instance_auditor": True,
+    "active": True,
+    "roles": ["admin"],
+    "person_id": "01900000-0000-7000-8000-0000000000ff",
+    "from_person": "01900000-0000-7000-8000-0000000000ff",
+    "to_person": "01900000-0000-7000-8000-0000000000ff",
+    "package_id": "01900000-0000-7000-8000-0000000000ff",
+    "entity_id": "01900000-0000-7000-8000-0000000000ff",
+    "entity_type": "project",
+    "prefix": "ZZ",
+    "currency": "USD",
+    "name": "Another",
+    "kind": "customer",
+    "doc": "{}",
+    "xid": 1,
+    "occurred_at": "2001-01-01T00:00:00Z",
+    "content_hash": "0" * 64,
+    "__proto__": {"admin": True},
+    "is_admin": True,
+}
+
+WRITABLE: Final[dict[str, frozenset[str]]] = {
+    "CommentCreate": frozenset({"entity_id", "entity_type"}),
+    "Decide": frozenset({"digest"}),
+    "DecideWithReason": frozenset({"digest"}),
+    "DelegationCreate": frozenset({"to_person"}),
+    "Login": frozenset({"email", "password"}),
+    "MembershipCreate": frozenset({"person_id", "roles"}),
+    "MembershipPatch": frozenset({"roles"}),
+    "PackageCreate": frozenset({"currency"}),
+    "PackagePatch": frozenset({"currency"}),
+    "PackageTransition": frozenset({"currency", "status"}),
+    "PackageTypeCreate": frozenset({"name"}),
+    "PartyCreate": frozenset({"name", "kind", "email"}),
+    "PartyPatch": frozenset({"name", "kind", "email"}),
+    "PersonCreate": frozenset({"name", "email", "password", "active", "instance_admin", "instance_auditor"}),
+    "PersonPatch": frozenset({"name", "active", "instance_admin", "instance_auditor"}),
+    "ProjectCreate": frozenset({"name", "prefix", "currency"}),
+    "ProjectPatch": frozenset({"name"}),
+    "Simulate": frozenset({"status", "writer", "flags"}),
+    "TaskCreate": frozenset({"package_id"}),
+    "TaskTransition": frozenset({"status"}),
+}
+"""Which of these fields a body takes after all, by hand: a field that becomes writable must be put here first."""
+
+Call = tuple[str, str, str, dict[str, Any]]
+
+
+def calls(records: Records) -> dict[str, Call]:
+    """For each body: who sends it where, and one that is good."""
+
+    def ref(kind: str, state: str = "live") -> str:
+        return str(records.ids[kind][state])
+
+    return {
+        "CommentCreate": (
+            "analyst",
+            "POST",
+            "/comments",
+            {"entity_type": "package", "entity_id": ref("package"), "body": "x"},
+        ),
+        "CommentPatch": ("analyst", "PATCH", f"/comments/{ref('comment')}", {"body": "y"}),
+        "Decide": ("admin2", "POST", f"/approvals/{ref('approval')}/approve", {}),
+        "DecideWithReason": ("admin2", "POST", f"/approvals/{ref('approval')}/reject", {"reason": "No."}),
+        "DelegationCreate": (
+            "admin",
+            "POST",
+            "/delegations",
+            {
+                "to_person": ref("person", "admin2"),
+                "starts_at": "2026-12-01T00:00:00Z",
+                "ends_at": "2026-12-02T00:00:00Z",
+            },
+        ),
+        "DelegationPatch": ("admin", "PATCH", f"/delegations/{ref('delegation')}", {"revoked": True}),
+        "Login": ("anonymous", "POST", "/auth/login", {"email": "fields@example.org", "password": "a password"}),
+        "MembershipCreate": (
+            "admin",
+            "POST",
+            "/memberships",
+            {"person_id": ref("person", "stranger"), "roles": ["viewer"]},
+        ),
+        "MembershipPatch": ("admin", "PATCH", f"/memberships/{ref('membership')}", {"roles": ["analyst"]}),
+        "PackageCreate": ("analyst", "POST", "/packages", {"title": "x"}),
+        "PackagePatch": ("analyst", "PATCH", f"/packages/{ref('package')}", {"description": "y"}),
+        "PackageTransition": ("analyst", "POST", f"/packages/{ref('package')}/transitions", {"status": "submitted"}),
+        "PackageTypeCreate": ("admin", "POST", "/package-types", {"name": "x", "fields_schema": {}}),
+        "PackageTypePatch": ("admin", "PATCH", f"/package-types/{ref('package_type')}", {"description": "y"}),
+        "PartyCreate": ("analyst", "POST", "/parties", {"name": "x", "kind": "vendor"}),
+        "PartyPatch": ("analyst", "PATCH", f"/parties/{ref('party')}", {"data": {"a": 1}}),
+        "PersonCreate": (
+            "root",
+            "POST",
+            "/people",
+            {"name": "x", "email": "x@example.org", "password": "long enough to be one"},
+        ),
+        "PersonPatch": ("root", "PATCH", f"/people/{ref('person', 'viewer')}", {"name": "y"}),
+        "PolicyPatch": ("root", "PATCH", "/policy", {"document": json.loads(_policy())}),
+        "ProjectCreate": ("root", "POST", "/projects", {"name": "x", "prefix": "ZZX", "currency": "EUR"}),
+        "ProjectPatch": ("admin", "PATCH", f"/projects/{ref('project')}", {"description": "y"}),
+        "Proposal": (
+            "analyst",
+            "POST",
+            "/proposals",
+            {"changes": [{"operation": "create", "target_type": "package", "project": None, "patch": {"title": "x"}}]},
+        ),
+        "Proposed": ("analyst", "DELETE", f"/packages/{ref('package')}", {"reason": "x"}),
+        "Revise": ("analyst", "POST", f"/approvals/{ref('approval', 'deleted')}/revise", {"reason": "x"}),
+        "Simulate": ("viewer", "POST", "/policy/simulate", {"operation": "patch", "target_type": "package"}),
+        "TaskCreate": ("analyst", "POST", "/tasks", {"package_id": ref("package"), "title": "x"}),
+        "TaskPatch": ("analyst", "PATCH", f"/tasks/{ref('task')}", {"description": "y"}),
+        "TaskTransition": ("analyst", "POST", f"/tasks/{ref('task')}/transitions", {"status": "in_progress"}),
+        "Verify": ("inspector", "POST", "/audit/verify", {}),
+    }
+
+
+def _policy() -> str:
+    from pmis.policy.document import default_policy
+
+    return json.dumps({**default_policy().to_json(), "name": "Another"})
+
+
+@pytest.fixture
+async def desk(furnished: Office, monkeypatch: pytest.MonkeyPatch) -> Office:
+    """The furnished office, in which nothing is kept, and a stranger who could become a member."""
+    records = furnished.records["a"]
+    if "stranger" not in records.ids["person"]:
+        records.ids["person"]["stranger"] = furnished.person(await furnished.newcomer())
+        await furnished.sign_up("Fields", "fields@example.org")
+
+    async def commit(session: WriteSession) -> None:
+        await session.execute("set constraints all immediate")
+        await session.execute("rollback")
+
+    monkeypatch.setattr(WriteSession, "commit", commit)
+    return furnished
+
+
+async def written(desk: Office, name: str, fields: dict[str, Any]) -> list[str]:
+    """The fields that are not the caller's to write and were not refused."""
+    who, method, path, body = calls(desk.records["a"])[name]
+    if name == "Proposal":
+        body["changes"][0]["project"] = desk.a.prefix
+    found: list[str] = []
+    for field, poison in fields.items():
+        answer = await desk.call(None if who == "anonymous" else who, method, path, {**body, field: poison})
+        if answer.status_code != 422 or answer.json()["errors"] != [
+            {"pointer": f"/{field}", "message": "Extra inputs are not permitted", "type": "extra_forbidden"}
+        ]:
+            found.append(f"{name}.{field}: {answer.status_code} {answer.text[:200]}")
+    return found
+
+
+async def test_every_body_has_a_call(office: Office):
+    assert set(calls(_Anything())) == set(docs.BODIES)  # type: ignore[arg-type]
+
+
+class _Anything:
+    """Records of which every id is known."""
+
+    class _Ids(dict[str, Any]):
+        def __missing__(self, key: str) -> Any:
+            return self
+
+        def __str__(self) -> str:
+            return "01900000-0000-7000-8000-0000000000ff"
+
+    ids: ClassVar[dict[str, Any]] = _Ids()
+
+
+def test_what_is_writable_is_written_down():
+    for name, model in docs.BODIES.items():
+        assert set(model.model_fields) & set(UNWRITABLE) == WRITABLE.get(name, frozenset()), name
+
+
+@pytest.mark.parametrize("name", sorted(docs.BODIES))
+async def test_no_body_takes_a_field_that_is_not_its_own(desk: Office, name):
+    before = await desk.count()
+    fields = {field: value for field, value in UNWRITABLE.items() if field not in docs.BODIES[name].model_fields}
+    assert not await written(desk, name, fields)
+    assert await desk.count() == before
+
+
+@pytest.mark.parametrize("name", sorted(set(docs.BODIES) - {"Login"}))
+async def test_the_same_body_without_it_is_taken(desk: Office, name):
+    """The control: what was refused was refused for the field."""
+    who, method, path, body = calls(desk.records["a"])[name]
+    if name == "Proposal":
+        body["changes"][0]["project"] = desk.a.prefix
+    answer = await desk.call(who, method, path, body)
+    assert answer.status_code in (200, 201, 202), answer.text
+
+
+class TestNested:
+    @pytest.mark.parametrize("field", UNWRITABLE)
+    async def test_a_change_of_a_proposal_takes_none_either(self, desk: Office, field):
+        change = {"operation": "create", "target_type": "comment", "project": desk.a.prefix}
+        package = str(desk.records["a"].ids["package"]["live"])
+        patch = {"entity_type": "package", "entity_id": package, "body": "x"}
+        poison = "x" if field == "credential" else UNWRITABLE[field]
+        answer = await desk.post("analyst", "/proposals", {"changes": [{**change, "patch": patch, field: poison}]})
+        problem(answer, 422, "invalid_input")
+        if field not in patch:
+            said = {"changes": [{**change, "patch": {**patch, field: poison}}]}
+            body = problem(await desk.post("analyst", "/proposals", said), 422, "invalid_input")
+            assert body["errors"][0]["pointer"] == f"/changes/0/patch/{field}"
+
+    @pytest.mark.parametrize("name", ["reason", "impact_level", "uncertainty_level", "project"])
+    async def test_what_is_said_of_a_proposal_is_said_once(self, desk: Office, name):
+        patch = {"title": "x", name: {"reason": "x", "project": "x"}.get(name, "low")}
+        change = {"operation": "create", "target_type": "package", "project": desk.a.prefix, "patch": patch}
+        problem(await desk.post("analyst", "/proposals", {"changes": [change]}), 422, "invalid_input")
+
+    @pytest.mark.parametrize("field", ["id", "verified", "seen_by", "__proto__"])
+    async def test_contacts_and_bank_details_neither(self, desk: Office, field):
+        for part in ({"contacts": [{"name": "x", field: 1}]}, {"bank_details": {"holder": "x", field: 1}}):
+            answer = await desk.post("analyst", "/parties", {"name": "x", "kind": "vendor", **part})
+            problem(answer, 422, "invalid_input")
+
+    async def test_a_revision_neither(self, desk: Office):
+        approval = desk.records["a"].ids["approval"]["deleted"]
+        shown = ok(await desk.get("analyst", f"/approvals/{approval}"))
+        for field in ("status", "id", "code", "number", "deleted_at"):
+            said = {"patches": {shown["target_id"]: {"title": "x", field: UNWRITABLE[field]}}}
+            problem(await desk.post("analyst", f"/approvals/{approval}/revise", said), 422, "invalid_input")
+
+    async def test_extra_fields_stay_in_their_place(self, desk: Office):
+        answer = await desk.post("analyst", "/packages", {"title": "x", "data": UNWRITABLE_DATA})
+        created = ok(answer, 201)["resource"]
+        assert created["data"] == UNWRITABLE_DATA
+        assert (created["status"], created["version"], created["deleted_at"]) == ("draft", 1, None)
+        assert created["code"].startswith(desk.a.prefix)
+
+
+UNWRITABLE_DATA: Final = {
+    name: value for name, value in UNWRITABLE.items() if not str(value).startswith("sealed:") and name != "__proto__"
+}
+
+
+class TestPlantedFields:
+    """The controls: with a field too many, the same check says so."""
+
+    async def test_a_body_that_keeps_what_it_does_not_know(self, desk: Office, monkeypatch: pytest.MonkeyPatch):
+        class Loose(PackagePatch):
+            model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", strict=True, frozen=True)
+
+        monkeypatch.setattr(PackageNoun, "patch_input", Loose)
+        assert len(await written(desk, "PackagePatch", UNWRITABLE)) >= len(UNWRITABLE) - 1
+
+    async def test_a_body_that_drops_what_it_does_not_know(self, desk: Office, monkeypatch: pytest.MonkeyPatch):
+        class Careless(PackagePatch):
+            model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+        monkeypatch.setattr(PackageNoun, "patch_input", Careless)
+        assert len(await written(desk, "PackagePatch", UNWRITABLE)) >= len(UNWRITABLE) - 1
+
+    async def test_a_field_that_became_writable(self, desk: Office, monkeypatch: pytest.MonkeyPatch):
+        class Open(PackagePatch):
+            status: str | None = None
+
+        monkeypatch.setattr(PackageNoun, "patch_input", Open)
+        assert await written(desk, "PackagePatch", {"status": "completed"})
+
+
+class TestReturned:
+    """An answer holds the fields that its description names, and no other."""
+
+    HIDDEN: Final = re.compile(r'"(password|password_hash|email_hash|doc|xid|wrapped|ciphertext|secret)"')
+
+    @pytest.mark.parametrize("resource", RESOURCES, ids=[one.path for one in RESOURCES])
+    async def test_records(self, furnished: Office, resource):
+        known = set((resource.output or resource.noun.model).model_fields)
+        for who in ("viewer", "admin", "auditor", "inspector"):
+            answer = await furnished.get(who, f"/{resource.path}?limit=200&deleted=true")
+            assert not self.HIDDEN.search(answer.text)
+            for item in ok(answer)["items"]:
+                assert set(item) == known
+                one = await furnished.get(who, f"/{resource.path}/{item['id']}")
+                assert set(ok(one)) == known
+                assert not self.HIDDEN.search(one.text)
+
+    async def test_people_and_approvals(self, furnished: Office):
+        for path, model in (("/people", Person), ("/approvals", Approval)):
+            for who in ("viewer", "admin", "inspector"):
+                answer = await furnished.get(who, f"{path}?limit=200")
+                assert not self.HIDDEN.search(answer.text)
+                for item in ok(answer)["items"]:
+                    assert set(item) == set(model.model_fields)
+                    if path == "/people":
+                        assert item["credential"] in (None, "protected")
+
+    async def test_events(self, furnished: Office):
+        for path in ("/audit?limit=200", f"/packages/{furnished.records['a'].ids['package']['live']}/timeline"):
+            answer = await furnished.get("auditor", path)
+            assert not self.HIDDEN.search(answer.text)
+            for item in ok(answer)["items"]:
+                assert set(item) == set(docs.EventOut.model_fields)
+
+
+class TestTypes:
+    """Bodies take the types that their schema says, and no others: a boolean is no number, a number no text."""
+
+    VALUES: Final = (True, False, 0, 1, -1, 1.5, "", "x", "1", [], ["x"], [[]], {}, {"x": 1}, None)
+
+    @staticmethod
+    def schema(name: str) -> dict[str, Any]:
+        model = docs.BODIES[name]
+        return model.model_json_schema(mode="validation")
+
+    @pytest.mark.parametrize("name", sorted(docs.BODIES))
+    def test_what_the_schema_does_not_allow_is_refused(self, name):
+        schema = self.schema(name)
+        judge = Draft202012Validator(schema)
+        wrong = 0
+        for field in docs.BODIES[name].model_fields:
+            for value in self.VALUES:
+                body = {field: value}
+                # Only this field is judged: that others are missing is not what makes it wrong.
+                if not [one for one in _errors(judge, body) if list(one.absolute_path)[:1] == [field]]:
+                    continue
+                wrong += 1
+                with pytest.raises(InvalidInputError) as caught:
+                    parse_input(cast("type[Input]", docs.BODIES[name]), json.dumps(body).encode())
+                pointers = [item["pointer"] for item in caught.value.extra["errors"]]
+                assert any(pointer.startswith(f"/{field}") for pointer in pointers), (name, field, value, pointers)
+        assert wrong or not docs.BODIES[name].model_fields
+
+    def test_all_nouns_are_strict(self):
+        for noun in NOUNS.values():
+            for model in (noun.create_input, noun.patch_input, noun.transition_input):
+                assert model.model_config.get("extra") == "forbid"
+                assert model.model_config.get("strict") is True
+
+
+def _errors(judge: Draft202012Validator, body: Any) -> Iterator[Any]:
+    errors: Callable[[Any], Iterator[Any]] = judge.iter_errors  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportAssignmentType]
+    return errors(body)
+
+
+def test_the_size_of_the_matrix():
+    assert sum(len(UNWRITABLE.keys() - model.model_fields.keys()) for model in docs.BODIES.values()) >= 1200

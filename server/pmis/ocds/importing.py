@@ -129,8 +129,11 @@ class Preview:
     errors: list[ItemError]
     judged: Judged | None
     diff: list[RecordDiff]
-    awaiting: list[Approval]
-    """Open approvals of the same records: whichever is applied first makes the others void."""
+    awaiting: list[tuple[Approval, bool]]
+    """Open approvals of the same records, and whether they hold the very same changes.
+
+    Of those that do not, whichever is applied first makes the others void.
+    """
 
 
 @dataclass(frozen=True)
@@ -178,15 +181,15 @@ async def preview(
     session: WriteSession, vault: Vault, principal: Principal, correlation_id: str, prepared: Prepared
 ) -> Preview:
     """What would come of submitting it; the caller takes the session back."""
-    awaiting = await _awaiting(session, prepared)
+    waiting = [(one, await holds(session, vault, one, prepared.digest)) for one in await _awaiting(session, prepared)]
     if prepared.errors or not prepared.wanted:
-        return Preview(prepared, prepared.errors, None, [], awaiting)
+        return Preview(prepared, prepared.errors, None, [], waiting)
     request = _request(principal, correlation_id, prepared)
     try:
         judged = await _judged(session, vault, request, prepared)
     except ImportRefusedError as error:
-        return Preview(prepared, error.errors, None, [], awaiting)
-    return Preview(prepared, [], judged, diffs(judged), awaiting)
+        return Preview(prepared, error.errors, None, [], waiting)
+    return Preview(prepared, [], judged, diffs(judged), waiting)
 
 
 async def submit(

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `pmis.ops.migrate` hands over, or compares the models with the database."""
+"""Runs the migrations on the connection that `pmis.ops.migrate` hands over, or compares models with the database."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ async def differences_in_memory(
         "order by stream_id, stream_version"
     )
     async with session.connection.pipeline():
-        events = await session.connection.execute(cast("LiteralString", log), (project_id, list(by_type)))
+        events = await session.connection.execute(log, (project_id, list(by_type)))
         cursors = {
             table: await session.connection.execute(cast("LiteralString", statement), (project_id,))
             for table, statement in statements.items()
@@ -158,7 +158,7 @@ async def differences_in_memory(
         for table, rows in projection.children(entity).items():
             folded_[table].update({_key(table, row): row for row in rows})
     return [
-        Difference(table, str(key[0] if isinstance(key, tuple) else key), kind)
+        Difference(table, str(cast("tuple[Any, ...]", key)[0] if isinstance(key, tuple) else key), kind)
         for table, rows in live.items()
         for key, kind in sorted(_differing(rows, folded_[table]), key=str)
     ]

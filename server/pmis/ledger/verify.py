@@ -1265,9 +1265,10 @@ def _hashes(value: object) -> list[bytes] | None:
     if not isinstance(value, list):
         return None
     try:
-        return [bytes.fromhex(cast("str", item)) for item in cast("list[object]", value)]
+        hashes = [bytes.fromhex(cast("str", item)) for item in cast("list[object]", value)]
     except (ValueError, TypeError):
         return None
+    return hashes if all(len(item) == len(EMPTY_ROOT) for item in hashes) else None
 
 
 # --------------------------------------------------------------------------------------------------------------- files

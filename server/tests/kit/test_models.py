@@ -4,8 +4,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, pool
 
-import pmis.api.approvals
-import pmis.nouns  # noqa: F401 - every noun describes its table
+import pmis.api.approvals  # pyright: ignore[reportUnusedImport] - approvals describe theirs
+import pmis.nouns  # pyright: ignore[reportUnusedImport] - every noun describes its table  # noqa: F401
 from pmis.kit.listing import METADATA
 
 # Indexes, constraints and generated columns are the migrations' own: a list needs only the columns it reads.

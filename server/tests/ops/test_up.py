@@ -25,7 +25,7 @@ from pmis.kit.settings import Settings
 from pmis.ops import process
 from pmis.ops.process import command_as, identity, named_user
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("up")]
+pytestmark = pytest.mark.slow
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 PMIS = [sys.executable, "-P", "-m", "pmis.cli.main"]
 PARTS = ("api", "postgres", "valkey", "sealer")
@@ -110,7 +110,7 @@ class Running:
 
     def get(self, path):
         try:
-            with urllib.request.urlopen(self.url + path, timeout=15) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
@@ -187,8 +187,24 @@ def up():
 
 
 @pytest.fixture(scope="module")
-def folder(place):
-    return place / "data"
+def installed(place):
+    """A folder that a first start has filled, and that nobody uses now."""
+    running = Running(place / "installed")
+    try:
+        running.ready()
+        assert running.end() == 0
+    finally:
+        running.leave_nothing()
+    return running.folder
+
+
+@pytest.fixture
+def folder(installed, place):
+    """A copy of it, so that the tests need no order."""
+    copy = Path(tempfile.mkdtemp(prefix="data ", dir=place))
+    subprocess.run(["/bin/cp", "-a", f"{installed}/.", copy], check=True)
+    yield copy
+    shutil.rmtree(copy, ignore_errors=True)
 
 
 def login(running, person="admin"):
@@ -198,14 +214,15 @@ def login(running, person="admin"):
         data=body,
         headers={"Content-Type": "application/json", "Idempotency-Key": f"login-{time.time_ns()}"},
     )
-    with urllib.request.urlopen(request, timeout=15) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.status
 
 
 class TestLife:
-    """One install through its life; each test finds what the one before it left."""
+    """What an install goes through."""
 
-    def test_from_an_empty_folder_to_a_working_login(self, up, folder):
+    def test_from_an_empty_folder_to_a_working_login(self, up, place):
+        folder = place / "empty"
         running = up(folder).ready()
         running.until("Ctrl-C")
         said = "\n".join(running.lines)

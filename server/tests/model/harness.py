@@ -32,7 +32,6 @@ from tests.model import oracle
 from tests.model.oracle import Answer, Change, Model, Rules, Waiting, Who
 
 if TYPE_CHECKING:
-
     from pmis.kit.db import ReadSession, WriteSession
     from pmis.policy.access import Principal
     from tests.conftest import TestDatabase

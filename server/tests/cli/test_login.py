@@ -64,7 +64,8 @@ class TestLogin:
     def test_on_a_terminal_it_asks_and_does_not_show_the_password(self, home: Path, live_api: LiveApi):
         signed = spawn_tty(
             *("login", "--as", "vic", "--url", live_api.url),
-            answers=[("E-mail:", "viewer@demo.example"), ("Password:", PASSWORD)],
+            # With the space: by then the terminal has thrown away what came early, and shows nothing any more.
+            answers=[("E-mail: ", "viewer@demo.example"), ("Password: ", PASSWORD)],
         )
         assert signed.code == 0, signed
         assert "Signed in" in signed.out

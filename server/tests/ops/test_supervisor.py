@@ -198,22 +198,22 @@ class TestStop:
         assert running == {}
         assert (tmp_path / "first.log").read_text() == "up\nbye\n"
 
-    async def test_the_deaf_are_killed_in_the_end(self, supervisor, running):
+    async def test_the_deaf_are_killed_in_the_end(self, supervisor, running, tmp_path):
         deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1); time.sleep(60)"
         await supervisor.start(
             Program("first", python(deaf), stop_steps=((signal.SIGTERM, 0.3), (signal.SIGKILL, 2.0)))
         )
-        await asyncio.sleep(0.3)
+        await eventually(lambda: (tmp_path / "first.log").read_text() == "1\n")
         pid = pid_of(running, "first")
         await supervisor.stop()
         assert identity(pid) is None
 
-    async def test_asked_twice_it_does_not_wait(self, supervisor, running):
+    async def test_asked_twice_it_does_not_wait(self, supervisor, running, tmp_path):
         deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1); time.sleep(60)"
         await supervisor.start(
             Program("first", python(deaf), stop_steps=((signal.SIGTERM, 60.0), (signal.SIGKILL, 2.0)))
         )
-        await asyncio.sleep(0.3)
+        await eventually(lambda: (tmp_path / "first.log").read_text() == "1\n")
         pid = pid_of(running, "first")
         stopping = asyncio.create_task(supervisor.stop())
         await asyncio.sleep(0.3)

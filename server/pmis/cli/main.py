@@ -87,8 +87,10 @@ def run() -> NoReturn:
         if type(error).__module__.startswith("psycopg"):
             first = str(error).strip().partition("\n")[0]
             _fail(f"The database does not do what was asked: {first}. `pmis doctor` says what may be wrong.")
-        path = _record(traceback.format_exc())
+        path = None if debug else _record(traceback.format_exc())
         where = f"The details are in {path}" if path else "Run it again with PMIS_DEBUG=1 to see the details"
+        if debug:
+            where = "The details are above"
         _fail(f"Something went wrong that PMIS did not expect ({type(error).__name__}). {where}.")
     sys.exit(0)
 

@@ -337,7 +337,7 @@ class Up:
         async def ready(_pid: int) -> bool:
             return await asyncio.to_thread(self._is_healthy)
 
-        return Program(name="api", launch=launch, ready=ready, released=self._released, environment=_QUIET)
+        return Program(name="api", launch=launch, ready=ready, released=self._released, environment=_LOGGED)
 
     def _release(self, folder: DataFolder) -> None:
         """Let the API begin, now and whenever it is started again."""
@@ -355,7 +355,7 @@ class Up:
         return Program(
             name="sealer",
             launch=lambda: Launch(self._pmis("ledger", "seal", "--loop")),
-            environment={**_QUIET, **self._environment(folder)},
+            environment={**_LOGGED, **self._environment(folder)},
         )
 
     def _is_healthy(self) -> bool:
@@ -376,7 +376,7 @@ class Up:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **_QUIET, **self._environment(folder)},
+            env={**os.environ, **self._environment(folder)},
             start_new_session=True,
         )
         try:
@@ -417,7 +417,8 @@ class Up:
         write_private(folder.runtime_file, known)
 
 
-_QUIET: Final = {"PYTHONUNBUFFERED": "1"}
+# What our own processes say goes into a log of their own, so a failure may show its trace there.
+_LOGGED: Final = {"PYTHONUNBUFFERED": "1", "PMIS_DEBUG": "1"}
 
 
 def _look(owner_dsn: str) -> tuple[bool, bool]:

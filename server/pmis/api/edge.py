@@ -84,11 +84,15 @@ class AccessChangedError(ForbiddenError):
 
 
 async def _replayed(session: Session, call: Call, answer: Answer) -> Response:
-    """The kept answer, to whom it may still be given, with what this caller may see now."""
-    if answer.project_id is not None:
+    """The kept answer, to whom it may still be given, with what this caller may see now.
+
+    Whose rights are what they were gets it again, also who founded a project without being in it; whose rights have
+    changed gets it while they can read in its project.
+    """
+    if answer.access != _access(call):
+        if answer.project_id is None:
+            raise AccessChangedError("Your rights have changed since this key was answered. Ask again under a new key.")
         authorize(call.principal, Action.READ, answer.project_id)
-    elif answer.access != _access(call):
-        raise AccessChangedError("Your rights have changed since this key was answered. Ask again under a new key.")
     response = _response(await _opened(session, call, answer))
     response.headers[REPLAYED] = "true"
     return response

@@ -91,7 +91,7 @@ class TestStandingAlone:
         shutil.copy(module.__file__, copy)
         log.keep(tmp_path / "kept")
         arguments = [write(log.lines()), "--checkpoint", str(tmp_path / "kept"), "--jobs", "2"]
-        for program in (["-I", str(copy)], [module.__file__]):
+        for program in (["-I", str(copy)], [module.__file__], ["-m", module.__name__]):
             done = subprocess.run(
                 [sys.executable, *program, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
             )

@@ -71,8 +71,10 @@ WAITING_SCANNED: Final = 1000
 class Decide(Input):
     """A decision. `digest` is the digest of what was shown: a decision about other content is refused."""
 
-    digest: Digest | None = None
-    reason: Reason | None = None
+    digest: Digest | None = Field(
+        default=None, examples=["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+    )
+    reason: Reason | None = Field(default=None, examples=["As agreed on Monday."])
 
 
 class DecideWithReason(Input):
@@ -102,7 +104,11 @@ class ProposedChange(Input):
 class Proposal(Proposed):
     """Changes that are applied all or nothing, in this order; the strictest route holds for all."""
 
-    changes: Annotated[list[ProposedChange], Field(min_length=1, max_length=1000)]
+    changes: Annotated[list[ProposedChange], Field(min_length=1, max_length=1000)] = Field(
+        examples=[
+            [{"operation": "create", "target_type": "package", "project": "P", "patch": {"title": "Cycle lane, north"}}]
+        ]
+    )
 
 
 ApprovalPage = create_model(
@@ -404,6 +410,7 @@ docs.route(
         "read",
         {200: ApprovalPage},
         docs.READ_REFUSALS,
+        headers=("Link",),
         description="`waiting_for=me` lists, oldest first, what the caller can decide or confirm right now.",
         parameters=[
             *(docs.query(name, item.description, item.example) for name, item in LISTING.filters.items()),
@@ -416,7 +423,11 @@ docs.route(
     ),
 )
 docs.route(
-    router, "GET", _one, get_approval, docs.Spec("Read one approval", "read", {200: Approval}, docs.READ_REFUSALS)
+    router,
+    "GET",
+    _one,
+    get_approval,
+    docs.Spec("Read one approval", "read", {200: Approval}, docs.READ_REFUSALS, headers=("ETag",)),
 )
 docs.route(
     router,
@@ -428,6 +439,7 @@ docs.route(
         "read",
         {200: docs.EventPage},
         docs.READ_REFUSALS,
+        headers=("Link",),
         parameters=[docs.CURSOR, docs.LIMIT],
     ),
 )
@@ -446,7 +458,7 @@ for _verdict, _path, _words in _SAYINGS:
             _words,
             "decide",
             {200: docs.Outcome},
-            docs.WRITE_REFUSALS,
+            docs.SAY_REFUSALS,
             body=Decide if _verdict == "approve" else DecideWithReason,
             body_required=_verdict != "approve",
         ),
@@ -460,7 +472,7 @@ docs.route(
         "Confirm one's own proposal as shown",
         "confirm",
         {200: docs.Outcome},
-        docs.WRITE_REFUSALS,
+        docs.SAY_REFUSALS,
         body=Decide,
         body_required=False,
     ),
@@ -474,7 +486,8 @@ docs.route(
         "Take one's own proposal back",
         "confirm",
         {200: Approval},
-        docs.WRITE_REFUSALS,
+        docs.SAY_REFUSALS,
+        headers=("ETag",),
         body=Decide,
         body_required=False,
     ),
@@ -488,7 +501,8 @@ docs.route(
         "Propose again what was sent back or ended unapplied",
         "propose",
         {200: docs.Outcome, 202: docs.Outcome},
-        docs.WRITE_REFUSALS,
+        docs.SAY_REFUSALS,
+        headers=("ETag", "Location"),
         body=Revise,
         body_required=False,
     ),
@@ -502,7 +516,8 @@ docs.route(
         "Propose several changes that stand or fall together",
         "propose",
         {200: docs.Outcome, 202: docs.Outcome},
-        docs.WRITE_REFUSALS,
+        docs.SAY_REFUSALS,
+        headers=("ETag", "Location"),
         body=Proposal,
     ),
 )

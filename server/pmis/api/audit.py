@@ -135,8 +135,9 @@ docs.route(
         "Search the log",
         "read_audit",
         {200: docs.EventPage},
-        (400, 401, 403, 404, 422, 503),
+        (401, 403, 404, 422, 503),
         description="The newest first.",
+        headers=("Link",),
         parameters=[
             docs.query("type", "Only this type.", "package.transitioned"),
             docs.query("actor", "Only by this principal.", "person:0197c0de-0000-7000-8000-000000000000"),
@@ -157,7 +158,7 @@ docs.route(
     "GET",
     "/audit/events/{event_id}",
     get_event,
-    docs.Spec("Read one event", "read_audit", {200: docs.EventOut}, docs.READ_REFUSALS),
+    docs.Spec("Read one event", "read_audit", {200: docs.EventOut}, (401, 403, 404, 422, 503)),
 )
 docs.route(
     router,
@@ -168,7 +169,8 @@ docs.route(
         "The events of one record's stream",
         "read_audit",
         {200: docs.EventPage},
-        (400, 401, 403, 404, 422, 503),
+        (401, 403, 404, 422, 503),
+        headers=("Link",),
         parameters=[docs.CURSOR, docs.LIMIT],
     ),
 )

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import models_json_schema
 
-from pmis.approval.models import Approval
+from pmis.approval.models import Approval, RecordDiff
 from pmis.kit.errors import MalformedRequestError
 from pmis.kit.paging import MAX_LIMIT
 
@@ -37,8 +37,27 @@ REFUSALS: Final[dict[int, str]] = {
     422: "The shape or a value is not valid; `errors` lists each problem with a JSON pointer.",
     503: "The database does not answer; nothing was written. Try again after `Retry-After` seconds.",
 }
-READ_REFUSALS: Final = (400, 401, 404, 422, 503)
-WRITE_REFUSALS: Final = (400, 401, 403, 404, 409, 412, 413, 415, 422, 503)
+READ_REFUSALS: Final = (401, 404, 422, 503)
+SAY_REFUSALS: Final = (400, 401, 403, 404, 409, 413, 415, 422, 503)
+WRITE_REFUSALS: Final = (*SAY_REFUSALS, 412)
+"""Of writes to one record, which may say with `If-Match` which version of it they mean."""
+HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "X-Correlation-Id": {
+        "description": "The request's id in the log: the caller's own, or one that was made.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,100}$"},
+        "required": True,
+    },
+    "ETag": {"description": "The record's version, for `If-Match`.", "schema": {"type": "string"}},
+    "Location": {"description": "The record, or the approval that waits.", "schema": {"type": "string"}},
+    "Link": {"description": 'The next page, as `rel="next"`; absent on the last.', "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "string"}},
+    "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` when this answer was given before under the same key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+_REFUSAL_HEADERS: Final = {401: ("WWW-Authenticate",), 409: ("Retry-After",), 503: ("Retry-After",)}
 
 
 class Problem(BaseModel):
@@ -74,6 +93,29 @@ class Outcome(BaseModel):
     reasons: list[OutcomeReason]
     approval: Approval | None
     resource: dict[str, Any] | None = Field(description="The record as it is now, when the change was applied.")
+
+
+class Preview(BaseModel):
+    """What a proposal would come to. Nothing was written."""
+
+    outcome: Literal["preview"]
+    route: str
+    impact: str
+    uncertainty: str
+    score: int
+    rule: str
+    reasons: list[OutcomeReason]
+    facts: dict[str, Any]
+    steps: list[dict[str, Any]]
+    order: str
+    expires_hours: int | None
+    remind_hours: int | None
+    deadline_hours: int | None
+    notify_at_once: bool
+    step_up: bool
+    policy_version: int
+    diff: list[RecordDiff]
+    open_steps: list[dict[str, Any]] = Field(description="Who must agree.")
 
 
 class EventOut(BaseModel):
@@ -135,6 +177,9 @@ class Spec:
     parameters: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     body: type[BaseModel] | None = None
     body_required: bool = True
+    operation_id: str = ""
+    headers: tuple[str, ...] = ()
+    """What answers carry beside the correlation id."""
     files: dict[str, Any] | None = None
     """For a body that is a file: what it is by each media type."""
 
@@ -182,7 +227,8 @@ IF_MATCH: Final = {
 def require_json(request: Request) -> None:
     """Raise UnsupportedMediaError for a body that says it is something else than JSON."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind not in ("application/json", "") and request.headers.get("content-length", "0") != "0":
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    if kind not in ("application/json", "") and has_body:
         raise UnsupportedMediaError("Send the body as application/json.")
 
 
@@ -212,6 +258,25 @@ class RouteTable:
             app.add_api_route(prefix + path, endpoint, include_in_schema=described, tags=[self._tag], **options)
 
 
+_CARRIED: Final = {"Location": (201, 202), "ETag": (200, 201, 304)}
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: HEADERS[name] for name in ("X-Correlation-Id", *names)}
+
+
+def example_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A body that the model takes: every field that says what it looks like."""
+    found: dict[str, Any] = {}
+    for name, item in model.model_fields.items():
+        if item.examples:
+            found[name] = item.examples[0]
+        elif item.is_required():
+            message = f"{model.__name__}.{name} is required and has no example"
+            raise TypeError(message)
+    return found
+
+
 def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec) -> None:  # noqa: ANN401 - any endpoint
     """Add a route with its description and its permission."""
     extra: dict[str, Any] = {}
@@ -225,7 +290,12 @@ def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec)
         BODIES[spec.body.__name__] = spec.body
         extra["requestBody"] = {
             "required": spec.body_required,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{spec.body.__name__}"}}},
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": f"#/components/schemas/{spec.body.__name__}"},
+                    "example": example_of(spec.body),
+                }
+            },
         }
     if spec.files is not None:
         extra["requestBody"] = {"required": True, "content": spec.files}
@@ -233,13 +303,18 @@ def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec)
         status: {
             "description": REFUSALS[status],
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "headers": _headers(*_REFUSAL_HEADERS.get(status, ())),
         }
-        for status in spec.refusals
+        for status in sorted(spec.refusals)
     }
     first = min(spec.ok)
     for status, model in spec.ok.items():
         words = {200: "Done.", 201: "Created.", 202: "Recorded; it waits for a decision.", 304: "Not changed."}
-        entry: dict[str, Any] = {"description": words.get(status, "Done.")}
+        names = [name for name in spec.headers if status in _CARRIED.get(name, (status,))]
+        entry: dict[str, Any] = {
+            "description": words.get(status, "Done."),
+            "headers": _headers(*names, *(["Idempotency-Replayed"] if unsafe else [])),
+        }
         if isinstance(model, dict):
             entry |= model
         elif model is not None:
@@ -255,6 +330,7 @@ def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec)
         responses=responses,
         response_model=None,
         openapi_extra=extra or None,
+        operation_id=spec.operation_id or endpoint.__name__,
     )
     PERMISSIONS[(method, path)] = spec.permission
 
@@ -269,6 +345,14 @@ def page_of(model: type[BaseModel], label: str) -> type[BaseModel]:
 
 def _output(resource: Resource) -> type[BaseModel]:
     return resource.output or resource.noun.model
+
+
+def _plural(resource: Resource) -> str:
+    return resource.path.replace("-", "_")
+
+
+def _single(resource: Resource) -> str:
+    return resource.path.removesuffix("s") if resource.fixed else resource.noun.stream_type
 
 
 def of_list(resource: Resource) -> Spec:
@@ -294,6 +378,8 @@ def of_list(resource: Resource) -> Spec:
         {200: page_of(_output(resource), resource.path.removesuffix("s") if resource.fixed else resource.label)},
         READ_REFUSALS,
         parameters=parameters,
+        operation_id=f"list_{_plural(resource)}",
+        headers=("Link",),
     )
 
 
@@ -305,6 +391,8 @@ def of_get(resource: Resource) -> Spec:
         {200: _output(resource), 304: None},
         READ_REFUSALS,
         description="`as_of` shows the record as it stood at that moment.",
+        operation_id=f"get_{_single(resource)}",
+        headers=("ETag",),
         parameters=[
             query(
                 "as_of",
@@ -325,12 +413,29 @@ def of_timeline(resource: Resource) -> Spec:
         READ_REFUSALS,
         description="Every event of the record and of what belongs to it, the newest first, values before and after.",
         parameters=[CURSOR, LIMIT],
+        operation_id=f"get_{_single(resource)}_timeline",
+        headers=("Link",),
     )
 
 
 def of_steps(resource: Resource) -> Spec:
     """The description of the next steps."""
-    return Spec(f"Where a {resource.label} can go from here", "read", {200: Steps}, READ_REFUSALS)
+    return Spec(
+        f"Where a {resource.label} can go from here",
+        "read",
+        {200: Steps},
+        READ_REFUSALS,
+        operation_id=f"list_{_single(resource)}_steps",
+    )
+
+
+_WRITES: Final = {
+    "create": "propose_{}",
+    "patch": "propose_{}_change",
+    "transition": "propose_{}_step",
+    "delete": "propose_{}_deletion",
+    "restore": "propose_{}_restoration",
+}
 
 
 def of_write(resource: Resource, operation: str) -> Spec:
@@ -353,10 +458,12 @@ def of_write(resource: Resource, operation: str) -> Spec:
     return Spec(
         words[operation],
         "propose",
-        {200: {"model": Outcome, "description": "A preview (`dry_run`)."}, 201: Outcome, 202: Outcome}
+        {200: {"model": Preview, "description": "A preview (`dry_run`)."}, 201: Outcome, 202: Outcome}
         if operation == "create"
-        else {200: Outcome, 202: Outcome},
-        WRITE_REFUSALS,
+        else {200: Outcome | Preview, 202: Outcome},
+        SAY_REFUSALS if operation == "create" else WRITE_REFUSALS,
+        operation_id=_WRITES[operation].format(_single(resource)),
+        headers=("ETag", "Location"),
         description="The policy decides whether it is applied at once (200, 201) or waits for others (202).",
         parameters=[DRY_RUN] if operation == "create" else [DRY_RUN, IF_MATCH],
         body=bodies.get(operation, Proposed),

@@ -387,10 +387,28 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
 
 
+_RELEASE: Final[dict[str, Any]] = {
+    "ocid": "ocds-213czf-000-00001",
+    "id": "ocds-213czf-000-00001-01-planning",
+    "date": "2026-03-10T09:30:00Z",
+    "language": "en",
+    "tag": ["planning"],
+    "initiationType": "tender",
+    "planning": {"budget": {"description": "Cycle lanes, north", "amount": {"amount": 1500000, "currency": "USD"}}},
+}
 _FILE: Final[dict[str, Any]] = {
-    "application/json": {"schema": {"type": "object", "description": "A release or a release package."}},
-    "application/x-ndjson": {"schema": {"type": "string", "description": "A release or release package on each line."}},
-    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    "application/json": {
+        "schema": {"type": "object", "description": "A release or a release package."},
+        "example": _RELEASE,
+    },
+    "application/x-ndjson": {
+        "schema": {"type": "string", "description": "A release or release package on each line."},
+        "example": canonical(_RELEASE),
+    },
+    "application/octet-stream": {
+        "schema": {"type": "string", "format": "binary", "description": "Either of them, as a file."},
+        "example": canonical(_RELEASE),
+    },
 }
 docs.route(
     router,
@@ -459,7 +477,7 @@ docs.route(
                 "content": {"application/json": {"schema": {"type": "object"}}},
             }
         },
-        (400, 401, 403, 404, 409, 422, 503),
+        (401, 403, 404, 409, 422, 503),
         description=(
             "The contracting process that the package stands for: what came from OCDS as it came, with what was "
             "changed here. Each export is an event, `export.made`, with the digest of what was given out."

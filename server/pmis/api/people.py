@@ -130,6 +130,7 @@ docs.route(
         "signed in",
         {200: PersonPage},
         docs.READ_REFUSALS,
+        headers=("Link",),
         parameters=[docs.CURSOR, docs.LIMIT],
     ),
 )
@@ -145,7 +146,8 @@ docs.route(
         "Propose a new person",
         "administer",
         {201: docs.Outcome, 202: docs.Outcome},
-        docs.WRITE_REFUSALS,
+        docs.SAY_REFUSALS,
+        headers=("ETag", "Location"),
         body=PersonCreate,
     ),
 )
@@ -159,6 +161,7 @@ docs.route(
         "administer",
         {200: docs.Outcome, 202: docs.Outcome},
         docs.WRITE_REFUSALS,
+        headers=("ETag", "Location"),
         parameters=[docs.IF_MATCH],
         body=PersonPatch,
     ),

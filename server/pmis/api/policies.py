@@ -127,7 +127,7 @@ docs.route(
     "GET",
     "/policy",
     get_policy,
-    docs.Spec("The policy in force", "signed in", {200: PolicyRecord}, (400, 401, 422, 503)),
+    docs.Spec("The policy in force", "signed in", {200: PolicyRecord}, (401, 422, 503), headers=("ETag",)),
 )
 docs.route(
     router,
@@ -139,6 +139,7 @@ docs.route(
         "administer",
         {200: docs.Outcome, 202: docs.Outcome},
         docs.WRITE_REFUSALS,
+        headers=("ETag", "Location"),
         parameters=[docs.IF_MATCH],
         body=PolicyPatch,
     ),

@@ -98,4 +98,4 @@ docs.route(
         body=Login,
     ),
 )
-docs.route(router, "GET", "/auth/me", me, docs.Spec("Who am I", "signed in", {200: Me}, (400, 401, 422, 503)))
+docs.route(router, "GET", "/auth/me", me, docs.Spec("Who am I", "signed in", {200: Me}, (401, 422, 503)))

@@ -11,7 +11,7 @@ from pmis.kit.db import Session
 from pmis.kit.fields import Data
 from pmis.kit.listing import state_table
 from pmis.ledger.projection import Entity
-from pmis.policy.document import Policy
+from pmis.policy.document import Policy, default_policy
 
 POLICY_ID: Final = UUID("01900000-0000-7000-8000-000000000001")
 """There is one policy, and every instance knows it by the same name."""
@@ -29,7 +29,10 @@ TABLE = state_table("policy")
 class PolicyPatch(Proposed):
     """The whole new document; half a policy is none."""
 
-    document: Data = Field(description="See the reference page of the policy document.")
+    document: Data = Field(
+        description="See the reference page of the policy document.",
+        examples=[{**default_policy().to_json(), "name": "Our policy"}],
+    )
 
 
 class PolicyNoun(Noun[PolicyRecord]):

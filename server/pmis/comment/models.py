@@ -41,6 +41,6 @@ class CommentPatch(Proposed):
 class CommentCreate(CommentPatch):
     """A new comment on a record of the project."""
 
-    entity_type: Commented
-    entity_id: UUID
+    entity_type: Commented = Field(examples=["package"])
+    entity_id: UUID = Field(examples=["0197c0de-0000-7000-8000-000000000000"])
     body: Body = Field(examples=["The supplier will answer by Friday."])

@@ -74,7 +74,7 @@ DELEGATION_TABLE = state_table(
 class PersonPatch(Proposed):
     """The fields to change; those left out stay as they are."""
 
-    name: Name = ""
+    name: Name = Field(default="", examples=["Ada Analyst"])
     active: bool = True
     instance_admin: bool = False
     instance_auditor: bool = False
@@ -108,7 +108,7 @@ class MembershipPatch(Proposed):
 class MembershipCreate(MembershipPatch, InProject):
     """A person joins a project."""
 
-    person_id: UUID
+    person_id: UUID = Field(examples=["0197c0de-0000-7000-8000-000000000000"])
     roles: Annotated[list[Role], AfterValidator(_sorted_roles), Field(min_length=1, max_length=6)] = Field(
         examples=[["analyst"]]
     )
@@ -118,15 +118,15 @@ class DelegationPatch(Proposed):
     """Take the seat back, or change how long it is lent."""
 
     ends_at: AwareDatetime = Field(default=datetime.max.replace(tzinfo=UTC))
-    revoked: bool = False
+    revoked: bool = Field(default=False, examples=[True])
 
 
 class DelegationCreate(InProject):
     """Lend one's own seat to somebody else for a while."""
 
-    to_person: UUID
-    starts_at: AwareDatetime
-    ends_at: AwareDatetime
+    to_person: UUID = Field(examples=["0197c0de-0000-7000-8000-000000000000"])
+    starts_at: AwareDatetime = Field(examples=["2026-12-01T00:00:00Z"])
+    ends_at: AwareDatetime = Field(examples=["2026-12-15T00:00:00Z"])
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:

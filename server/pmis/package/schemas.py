@@ -106,7 +106,7 @@ def _validator(schema: str) -> Draft202012Validator:
 class PackageTypePatch(Proposed):
     """The fields to change."""
 
-    description: LongText = ""
+    description: LongText = Field(default="", examples=["Everything that is built."])
     fields_schema: Annotated[Data, AfterValidator(_json_schema)] = Field(default={"type": "object"})
 
 

@@ -50,7 +50,7 @@ TABLE = state_table("project", sa.Column("prefix", sa.Text, nullable=False), sa.
 class ProjectPatch(Proposed):
     """The fields to change; those left out stay as they are."""
 
-    name: Name = ""
+    name: Name = Field(default="", examples=["Ring road east"])
     description: LongText = ""
     timezone: TimeZone = "UTC"
     budget: Amount | None = Field(default=None, description="In the project's currency.")

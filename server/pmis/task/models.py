@@ -54,7 +54,7 @@ class TaskPatch(Proposed):
 class TaskCreate(TaskPatch):
     """A new task of a package; it begins as pending."""
 
-    package_id: UUID
+    package_id: UUID = Field(examples=["0197c0de-0000-7000-8000-000000000000"])
     title: Title = Field(examples=["Survey the site"])
 
 

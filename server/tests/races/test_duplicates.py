@@ -387,7 +387,7 @@ def unsafe_routes(office: Office, prefix: str) -> set[tuple[str, str]]:
         (method, route.path.removeprefix(prefix))
         for route in office.app.routes
         if isinstance(route, APIRoute) and route.path.startswith(prefix)
-        for method in route.methods - {"GET", "HEAD", "OPTIONS"}
+        for method in set(route.methods or ()) - {"GET", "HEAD", "OPTIONS"}
     }
 
 

@@ -68,7 +68,7 @@ async def test_i3_whoever_comes_while_it_runs_is_told_when_to_come_back(office: 
     person = office.person("operator")
     async with again(office, lock_timeout_ms=200) as (_, client):
         with psycopg.connect(office.test_database.app_dsn) as running:
-            running.execute(*claiming(f"person:{person}", key, b"running"))
+            running.execute(*claiming(f"person:{person}", key, b"running"))  # pyright: ignore[reportArgumentType]
             answer = await post(office, "operator", "/packages", package(office), key, client=client)
             running.rollback()
         assert (answer.status_code, answer.json()["code"]) == (409, "busy")

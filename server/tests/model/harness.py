@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Coroutine  # noqa: TC003
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import psycopg
+import uvloop
+
 from pmis.approval import decide, policy, propose
-from pmis.approval.models import APPROVALS
 from pmis.approval.policy import POLICIES, POLICY_ID
 from pmis.approval.registry import NOUNS
 from pmis.kit.db import Database
@@ -29,12 +30,14 @@ from pmis.policy.levels import Level
 from tests.builders import PROJECTIONS, SECRET, agent_of, make_member, make_person, make_project, new_prefix
 from tests.ledger.hashing import content_hash
 from tests.model import oracle
+from tests.model.following import Follower
 from tests.model.oracle import Answer, Change, Model, Rules, Waiting, Who
 
 if TYPE_CHECKING:
-    from pmis.kit.db import ReadSession, WriteSession
+    from pmis.kit.db import WriteSession
     from pmis.policy.access import Principal
     from tests.conftest import TestDatabase
+    from tests.model.oracle import Record
 
 T = TypeVar("T")
 ZONE: Final = ZoneInfo("Europe/Berlin")
@@ -56,22 +59,9 @@ _UUIDS: Final = frozenset(
     {"vendor_id", "package_id", "assignee_id", "owner_id", "person_id", "from_person", "to_person", "entity_id"}
 )
 _TIMES: Final = frozenset({"starts_at", "ends_at"})
-_SELECT: Final = (
-    "position, id, stream_type, stream_id, stream_version, project_id, type, schema_version, actor, actor_name, "
-    "on_behalf_of, on_behalf_of_name, source, correlation_id, causation_id, occurred_at, previous_hash, content_hash, "
-    "payload, xid::text"
-)
-_NEW_EVENTS: Final = (
-    f"select {_SELECT} from ledger.event where position > %(position)s and project_id = %(project)s union all "
-    f"select {_SELECT} from ledger.event where position > %(position)s and project_id is null "
-    "and stream_id = any(%(instance)s) order by position"
-)
 _COMPARED: Final = ("project", "package", "task", "party", "comment", "membership", "delegation")
-_DOCUMENTS: Final = " union all ".join(
-    f"select '{noun}', id, version, doc from state.{noun} where project_id = %(project)s" for noun in _COMPARED
-)
-
-
+EVERYTHING_EACH: Final = 16
+"""After so many steps everything is read and replayed anew, not only what the step has touched."""
 CANARY: Final = "DE-CANARY"
 """Stands in every bank account: it must never be seen in clear."""
 
@@ -89,7 +79,6 @@ def require(holds: bool, what: str, *seen: object) -> None:
 class Log:
     """The log as it was followed so far: heads of streams, and what each approval's events said."""
 
-    position: int = 0
     heads: dict[UUID, tuple[int, bytes]] = field(default_factory=dict[UUID, tuple[int, bytes]])
     approvals: dict[UUID, list[dict[str, Any]]] = field(default_factory=dict[UUID, list[dict[str, Any]]])
     owed: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
@@ -109,24 +98,51 @@ class Harness:
     """One process's connection to the database of the model's tests. Synchronous outside, as Hypothesis wants it."""
 
     def __init__(self, database: TestDatabase) -> None:
-        self.runner = asyncio.Runner()
+        # Not a Runner: it looks after Ctrl-C anew for each piece of work, and shows the last answer while it does.
+        self.loop = uvloop.new_event_loop()
         self.vault = Vault(SECRET)
         self.database = Database(database.app_dsn, size=2)
+        # Beside the program's own: looking is no part of what is looked at.
+        self.eyes = psycopg.connect(
+            database.app_dsn,
+            autocommit=True,
+            prepare_threshold=0,
+            options="-c timezone=UTC -c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 -c jit=off",
+        )
         self.elsewhere = UUID(int=0)
         self.steps = 0
         self.due = False
         self._documents: dict[Rules, dict[str, Any]] = {}
         self._after_hours = propose._after_hours
+        self._policy: policy.PolicyRecord | None = None
         # A process serves one database; a test process serves several, one after the other.
         propose._policies.clear()
         self.run(self._begin())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
+        return self.loop.run_until_complete(work)
 
     def close(self) -> None:
+        self.eyes.close()
         self.run(self.database.close())
-        self.runner.close()
+        self.loop.close()
+
+    def follow_policy(self, *, anew: bool = False) -> None:
+        """R1 for what belongs to no project: the policy's row is what its events make of it."""
+        entity = None if anew else self._policy
+        rows = self.eyes.execute(
+            f"select {EVENT_COLUMNS} from ledger.event where stream_id = %s and stream_version > %s "  # pyright: ignore[reportArgumentType]
+            "order by stream_version",
+            (POLICY_ID, entity.version if entity else 0),
+        )
+        for row in rows:
+            entity = POLICIES.apply(entity, event_of(row))
+        if entity is None:
+            raise Broken("there is no policy")
+        columns = ", ".join(("id", "version", "project_id", "doc", *POLICIES.columns))
+        live = self.eyes.execute(f"select {columns} from state.policy where id = %s", (POLICY_ID,)).fetchone()  # pyright: ignore[reportArgumentType]
+        require(live == POLICIES.row(entity), "R1: the row of the policy", live)
+        self._policy = entity
 
     async def _begin(self) -> None:
         await self.database.open()
@@ -146,6 +162,14 @@ class Harness:
         return self.run(self._begin_example(cast_name, rules))
 
     async def _begin_example(self, cast_name: str, rules: Rules) -> Example:
+        before = self.eyes.execute(
+            "select (select position from ledger.event order by position desc limit 1), stream_version, content_hash "
+            "from ledger.event where stream_id = %s order by stream_version desc limit 1",
+            (POLICY_ID,),
+        ).fetchone()
+        if before is None:
+            raise Broken("there is no policy")
+        position, policy_version, policy_head = before
         async with self.database.write() as session:
             project = await make_project(session, self.vault, prefix=new_prefix(), timezone="Europe/Berlin")
             people: dict[str, UUID] = {}
@@ -171,19 +195,15 @@ class Harness:
             "version": version,
             "document": unversioned(rules),
         }
-        example = Example(self, model)
-        async with self.database.read() as session:
-            for noun, identity, _, doc in await session.all(_DOCUMENTS, {"project": project}):
-                known = {name: value for name, value in plain(doc).items() if name not in ("created_at", "updated_at")}
-                model.records[identity] = {"noun": noun, **known}
-            row = await session.one("select coalesce(max(position), 0) from ledger.event")
-            rows = await session.all(
-                "select distinct on (stream_id) stream_id, stream_version, content_hash from ledger.event "
-                "where project_id = %s or stream_id = %s order by stream_id, stream_version desc",
-                (project, POLICY_ID),
-            )
-        example.log.position = row[0] if row else 0
-        example.log.heads = {stream: (version, bytes(head)) for stream, version, head in rows}
+        example = Example(self, model, Follower(self.eyes, project, position))
+        example.log.heads[POLICY_ID] = (policy_version, bytes(policy_head))
+        example.look()
+        for noun in _COMPARED:
+            for row in sorted(example.follower.live[noun].values(), key=lambda one: one[0]):
+                known = {
+                    name: value for name, value in plain(row[3]).items() if name not in ("created_at", "updated_at")
+                }
+                model.records[row[0]] = {"noun": noun, **known}
         return example
 
     async def put_policy(self, rules: Rules) -> int:
@@ -245,13 +265,16 @@ def _json(value: Any) -> Any:
 class Example:
     """One project's life, followed in two ways."""
 
-    def __init__(self, harness: Harness, model: Model) -> None:
+    def __init__(self, harness: Harness, model: Model, follower: Follower) -> None:
         self.harness = harness
         self.model = model
+        self.follower = follower
+        self.sound = False
+        self._steps = 0
         self.log = Log()
         self.sent: list[Sent] = []
         self.instance_approvals: list[UUID] = []
-        self._compared: dict[UUID, tuple[int, int]] = {}
+        self._compared: dict[UUID, tuple[str, Record]] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.harness.run(work)
@@ -492,7 +515,7 @@ class Example:
             async with self.harness.database.write() as session:
                 request = await self.request(session, who)
                 vault = self.harness.vault
-                digest = await self._digest(session, waiting) if shown == "right" else shown and "0" * 64
+                digest = self._digest(waiting) if shown == "right" else shown and "0" * 64
                 try:
                     if verdict == "confirm":
                         found: Any = await decide.confirm(session, vault, request, waiting.id, shown=digest)
@@ -512,9 +535,10 @@ class Example:
         except PmisError as error:
             return error.code
 
-    async def _digest(self, session: WriteSession, waiting: Waiting) -> str:
-        row = await session.one("select doc::json ->> 'digest' from state.approval where id = %s", (waiting.id,))
-        return row[0] if row else ""
+    def _digest(self, waiting: Waiting) -> str:
+        """What the approval shows to those who look at it."""
+        row = self.follower.live["approval"].get(waiting.id)
+        return json.loads(row[3])["digest"] if row else ""
 
     def expire(self) -> None:
         """Let the job run that ends what nobody decided in time."""
@@ -548,36 +572,45 @@ class Example:
     def observe(self) -> None:
         """Everything that must hold between any two steps."""
         self.harness.steps += 1
-        self.run(self._observe())
+        self._steps += 1
+        self.sound = False
+        self.look()
+        self._records()
+        self._approvals()
+        if self._steps % EVERYTHING_EACH == 0:
+            self.replay()
+        self.sound = True
 
-    async def _observe(self) -> None:
-        project = self.model.project
-        async with self.harness.database.read() as session:
-            found = await replay.differences_in_memory(session, PROJECTIONS, project_id=project)
-            require(not found, "R1: the rows are what the log makes of them", found)
-            run = session.connection.execute
-            instance = [POLICY_ID, *self.instance_approvals]
-            async with session.connection.pipeline():
-                events = await run(
-                    _NEW_EVENTS, {"position": self.log.position, "project": project, "instance": instance}
-                )
-                documents = await run(_DOCUMENTS, {"project": project})
-                approvals = await run(
-                    "select id, status from state.approval where project_id = %s or id = any(%s)", (project, instance)
-                )
-            new = await events.fetchall()
-            for event in new:
-                self._follow(event)
-            if any(event[5] is None for event in new):
-                await self._instance(session)
-            self._settled()
-            self._records(cast("Any", await documents.fetchall()))
-            self._approvals(cast("Any", await approvals.fetchall()))
+    def look(self) -> None:
+        """Follow the log, and compare what it has touched, or what was touched without it, row by row."""
+        events, differences = self.follower.look([POLICY_ID, *self.instance_approvals])
+        require(not differences, "R1: the rows are what the log makes of them", differences)
+        for event in events:
+            self._follow(event)
+        if any(event[3] == POLICY_ID for event in events):
+            self.harness.follow_policy()
+        self._settled()
+
+    def replay(self) -> None:
+        """Compare everything with everything the log makes, from the beginning."""
+
+        async def work() -> list[replay.Difference]:
+            async with self.harness.database.read() as session:
+                return await replay.differences_in_memory(session, PROJECTIONS, project_id=self.model.project)
+
+        found = self.run(work())
+        require(not found, "R1: all rows are what the log makes of them", found)
+        found = self.follower.from_scratch([POLICY_ID, *self.instance_approvals])
+        require(not found, "R1: all rows are what was followed", found)
+
+    def end(self) -> None:
+        """The last look at an example; one that broke has been looked at."""
+        if self.sound:
+            self.replay()
 
     def _follow(self, row: tuple[Any, ...]) -> None:
         (position, identity, kind, stream, version, project, type_, schema, actor, actor_name, behalf, behalf_name,
          source, correlation, causation, at, previous, content, payload, xid) = row  # fmt: skip
-        self.log.position = position
         known, head = self.log.heads.get(stream, (0, b"\0" * 32))
         require(version == known + 1, "R5: versions without a gap", stream, known, version)
         require(bytes(previous) == head, "R5: each event holds the hash of the one before it", stream, version)
@@ -664,28 +697,20 @@ class Example:
             require(set(named) == set(ended) and bool(named), "R9: applied when it ended, and only then", named, ended)
         self.log.owed.clear()
 
-    async def _instance(self, session: ReadSession) -> None:
-        """R1 for what belongs to no project: the policy and the approvals about it."""
-        for projection, identity in ((POLICIES, POLICY_ID), *((APPROVALS, one) for one in self.instance_approvals)):
-            entity: Any = None
-            rows = await session.all(
-                f"select {EVENT_COLUMNS} from ledger.event where stream_id = %s order by stream_version", (identity,)
-            )
-            for row in rows:
-                entity = projection.apply(entity, event_of(row))
-            columns = ", ".join(("id", "version", "project_id", "doc", *projection.columns))
-            live = await session.one(f"select {columns} from state.{projection.stream_type} where id = %s", (identity,))
-            require(live == projection.row(entity), "R1: the rows of the instance", projection.stream_type, live)
-
-    def _records(self, found: list[tuple[str, UUID, int, str]]) -> None:
+    def _records(self) -> None:
         """The rows are those of the model, field by field."""
+        live = self.follower.live
         expected = {identity: record for identity, record in self.model.records.items() if identity != POLICY_ID}
-        require({one[1] for one in found} == set(expected), "the same records", found, expected.keys())
-        for noun, identity, version, doc in found:
+        require(sum(len(live[noun]) for noun in _COMPARED) == len(expected), "the same records", expected.keys())
+        for identity, record in expected.items():
+            row = live[record["noun"]].get(identity)
+            if row is None:
+                raise Broken(f"the same records: there is no {record}")
             # What neither side has touched since it was compared need not be read again.
-            if self._compared.get(identity) != (version, id(expected[identity])):
-                self._same(noun, plain(doc), expected[identity])
-                self._compared[identity] = (version, id(expected[identity]))
+            doc, known = self._compared.get(identity, ("", None))
+            if known is not record or doc != row[3]:
+                self._same(record["noun"], plain(row[3]), record)
+                self._compared[identity] = (row[3], record)
 
     def _same(self, noun: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
         for name, value in expected.items():
@@ -697,11 +722,12 @@ class Example:
                 continue
             require(found[name] == value, f"{noun}.{name}", found[name], value)
 
-    def _approvals(self, found: list[tuple[UUID, str]]) -> None:
+    def _approvals(self) -> None:
         """The approvals are those of the model, and none waits for a version that is gone."""
+        found = self.follower.live["approval"]
         require(len(found) == len(self.model.approvals), "as many approvals", len(found), len(self.model.approvals))
-        for identity, status in found:
-            waiting = self.model.approvals[identity]
+        for identity, row in found.items():
+            waiting, status = self.model.approvals[identity], row[4]
             require(status == waiting.status, "the status of an approval", status, waiting)
             if not waiting.open:
                 continue

@@ -71,6 +71,10 @@ class GovernedPath(RuleBasedStateMachine):
         self._propose("operator", [Change("create", "party", uuid7(), {"name": "A vendor", "kind": "vendor"})])
         self.example.observe()
 
+    def teardown(self) -> None:
+        if "example" in vars(self):
+            self.example.end()
+
     # --- choosing ---
 
     def _pick(self, noun: str, n: int) -> Record | None:

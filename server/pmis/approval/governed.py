@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pmis.approval.change import Change
     from pmis.kit.db import Session, WriteSession
     from pmis.ledger.vault import Vault
-    from pmis.policy.access import Principal, Role
+    from pmis.policy.access import Principal
     from pmis.policy.document import Policy, Writer
     from pmis.policy.levels import Level
 
@@ -98,10 +98,6 @@ class Situation:
     stated_uncertainty: Level | None = None
     known: dict[UUID, Entity] = field(default_factory=dict["UUID", Entity])
     """The records that earlier changes of the same proposal touched, as they would then be."""
-
-    def roles_in(self, project_id: UUID | None) -> frozenset[Role]:
-        """The proposer's roles in the project."""
-        return self.principal.roles.get(project_id, frozenset()) if project_id else frozenset()
 
 
 def parse_input(model: type[I], raw: bytes | str) -> I:

@@ -1,0 +1,372 @@
+"""What becomes of a waiting approval when something else has changed, or somebody else speaks (M1, M2, R8, R9)."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from pmis.approval import decide
+from pmis.approval.errors import (
+    ApprovalClosedError,
+    ApprovalExpiredError,
+    ApprovalVoidError,
+    DigestMismatchError,
+    MayNotDecideError,
+)
+from pmis.approval.policy import POLICY_ID
+from pmis.approval.propose import actor_of
+from pmis.approval.registry import NOUNS
+from pmis.kit.errors import InvalidInputError, NotFoundError
+from pmis.kit.ids import uuid7
+from pmis.ledger.event import Fact, Origin
+from pmis.ledger.store import append
+from pmis.policy.approvers import DecisionRefusedError, Refusal
+from pmis.policy.levels import Level
+from tests.builders import World, make_world, opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from uuid import UUID
+
+    from pmis.approval.models import Approval
+    from pmis.policy.access import Principal
+    from tests.conftest import TestDatabase
+
+pytestmark = pytest.mark.anyio
+
+
+async def waiting(world: World, who: str = "analyst", **patch: Any) -> Approval:
+    """An approval that waits for one admin."""
+    draft = await world.propose("operator", "package", "create", None, {"title": "As it was"})
+    outcome = await world.propose(
+        who, "package", "patch", draft.entities[0].id, patch or {"title": "Another"}, stated_impact=Level.HIGH
+    )
+    assert outcome.approval is not None
+    assert outcome.outcome == "pending"
+    return outcome.approval
+
+
+async def to_confirm(world: World, package: UUID | None = None) -> Approval:
+    """A deletion that waits for the proposer's own yes."""
+    if package is None:
+        draft = await world.propose("operator", "package", "create", None, {"title": "As it was"})
+        package = draft.entities[0].id
+    outcome = await world.propose("operator", "package", "delete", package)
+    assert outcome.approval is not None
+    assert outcome.outcome == "confirmation_required"
+    return outcome.approval
+
+
+async def title_of(world: World, approval: Approval) -> str:
+    return (await world.get("package", approval.target_id)).title
+
+
+async def verbs(world: World, approval: Approval) -> list[str]:
+    return [kind.removeprefix("approval.") for kind, *_ in await world.events(approval.id)]
+
+
+class TestAgreed:
+    async def test_r9_it_is_applied_once_by_whoever_is_the_last_to_agree(self, world: World):
+        approval = await waiting(world)
+        outcome = await world.say("admin", approval, "approve", shown=approval.digest)
+        assert outcome.outcome == "applied"
+        assert await title_of(world, approval) == "Another"
+        assert await verbs(world, approval) == ["created", "decided", "applied"]
+        assert len(await world.outbox(f"applied:{approval.id}")) == 1
+        with pytest.raises(ApprovalClosedError, match="This approval is applied"):
+            await world.say("admin2", approval, "approve")
+        await world.require_replay()
+
+    async def test_the_record_says_who_agreed_and_the_approval_for_whom(self, world: World):
+        approval = await waiting(world, "agent:analyst")
+        assert (await world.say("admin", approval, "approve")).outcome == "applied"
+        _, _, actor, behalf = (await world.events(approval.target_id))[-1]
+        assert (actor, behalf) == (f"person:{world.people['admin']}", None)
+        assert approval.proposer.ref.startswith("agent:")
+        assert approval.proposer.person_id == world.people["analyst"]
+
+    async def test_a_no_needs_a_reason(self, world: World):
+        approval = await waiting(world)
+        for verdict in ("reject", "request_changes"):
+            for reason in (None, "", "  "):
+                with pytest.raises(InvalidInputError, match="say why") as caught:
+                    await world.say("admin", approval, verdict, reason=reason)
+                assert caught.value.extra["errors"][0]["pointer"] == "/reason"
+        assert (await world.approval(approval)).is_open
+
+    @pytest.mark.parametrize(("verdict", "status"), [("reject", "rejected"), ("request_changes", "changes_requested")])
+    async def test_a_no_ends_it_and_is_kept_with_its_reason(self, world: World, verdict: str, status: str):
+        approval = await waiting(world)
+        await world.say("admin", approval, verdict, reason="Too dear.")
+        after = await world.approval(approval)
+        assert (after.status, after.closed_reason, after.verdicts[0].reason) == (status, "Too dear.", "Too dear.")
+        with pytest.raises(ApprovalClosedError, match="Too dear"):
+            await world.say("admin2", approval, "approve")
+        assert await title_of(world, approval) == "As it was"
+
+    async def test_whoever_saw_something_else_is_told_so(self, world: World):
+        approval = await waiting(world)
+        with pytest.raises(DigestMismatchError, match="Read it again") as caught:
+            await world.say("admin", approval, "approve", shown="0" * 64)
+        assert caught.value.extra["digest"] == approval.digest
+        assert await verbs(world, approval) == ["created"]
+
+
+class TestWho:
+    async def test_r9_only_people_decide(self, world: World):
+        approval = await waiting(world)
+        with pytest.raises(MayNotDecideError, match="Only a person decides"):
+            await world.say("agent:admin", approval, "approve")
+
+    async def test_r9_only_people_confirm_even_for_the_person_who_proposed(self, world: World):
+        approval = await to_confirm(world)
+        with pytest.raises(DecisionRefusedError) as caught:
+            await world.say("agent:operator", approval, "confirm")
+        assert caught.value.reason is Refusal.NOT_A_PERSON
+        with pytest.raises(DecisionRefusedError) as caught:
+            await world.say("admin", approval, "confirm")
+        assert caught.value.reason is Refusal.NOT_THE_PROPOSER
+        assert (await world.say("operator", approval, "confirm")).outcome == "applied"
+
+    async def test_r9_nobody_decides_their_own_change_nor_that_of_their_agent(self, world: World):
+        for proposer in ("admin", "agent:admin"):
+            with pytest.raises(DecisionRefusedError) as caught:
+                await world.say("admin", await waiting(world, proposer), "approve")
+            assert caught.value.reason is Refusal.OWN_CHANGE
+
+    async def test_r13_whoever_may_not_see_it_finds_none(self, world: World):
+        approval = await waiting(world)
+        for verdict in ("approve", "confirm"):
+            with pytest.raises(NotFoundError, match="There is no such approval"):
+                await world.say("outsider", approval, verdict)
+
+    async def test_only_the_proposer_takes_it_back(self, world: World):
+        approval = await waiting(world)
+        with pytest.raises(MayNotDecideError, match="Only the proposer"):
+            await world.withdraw("admin", approval)
+        ended = await world.withdraw("analyst", approval, "Not needed.")
+        assert (ended.status, ended.closed_reason) == ("withdrawn", "Not needed.")
+        with pytest.raises(ApprovalClosedError):
+            await world.withdraw("analyst", approval)
+
+
+class TestWaitsFor:
+    async def _those(self, world: World, principal: Principal, *approvals: Approval, after: int = 0) -> list[UUID]:
+        at = datetime.now(UTC) + timedelta(days=after)
+        async with world.read() as session:
+            return [one.id for one in await decide.waits_for(session, principal, approvals, at)]
+
+    async def test_each_sees_what_they_can_decide_or_confirm(self, world: World):
+        pending, own = await waiting(world), await to_confirm(world)
+        for who, expected in (("admin", [pending.id]), ("operator", [own.id]), ("analyst", []), ("viewer", [])):
+            assert await self._those(world, await world.principal(who), pending, own) == expected
+
+    async def test_nothing_waits_for_an_agent(self, world: World):
+        approval = await waiting(world)
+        assert await self._those(world, await world.principal("agent:admin"), approval) == []
+
+    async def test_what_is_over_waits_for_nobody(self, world: World):
+        approval = await waiting(world)
+        ended = await world.withdraw("analyst", approval)
+        admin = await world.principal("admin")
+        assert await self._those(world, admin, ended) == []
+        assert await self._those(world, admin, approval, after=365) == []
+
+
+class TestDrift:
+    """Whatever an approval was given on must still hold when it is given (R8)."""
+
+    @asynccontextmanager
+    async def _void(self, world: World, approval: Approval, words: str) -> AsyncGenerator[pytest.ExceptionInfo[Any]]:
+        before = await world.events(approval.target_id)
+        with pytest.raises(ApprovalVoidError, match=words) as caught:
+            yield caught
+        after = await world.approval(approval)
+        assert after.status == "voided"
+        assert await world.events(approval.target_id) == before
+        assert await world.outbox(f"applied:{approval.id}") == []
+        await world.require_replay()
+
+    async def _moves(self, world: World, package: UUID, **fields: tuple[Any, Any]) -> None:
+        """The record moves on a way that knows nothing of approvals."""
+        noun = NOUNS["package"]
+        async with world.database.write() as session:
+            principal = await world.principal("operator", session)
+            row = await session.one("select doc from state.package where id = %s for update", (package,))
+            assert row is not None
+            changes = {name: {"from": old, "to": new} for name, (old, new) in fields.items()}
+            append(
+                session,
+                noun,
+                noun.model.model_validate_json(row[0]),
+                [Fact("package.patched", {"changes": changes})],
+                origin=Origin(actor_of(principal), "job", "another-way"),
+                stream_id=package,
+                project_id=world.project,
+            )
+            await session.commit()
+
+    async def test_r8_a_record_that_moved_names_the_fields_that_collide(self, world: World):
+        approval = await waiting(world, title="Mine", description="Mine")
+        await self._moves(world, approval.target_id, title=("As it was", "Theirs"), external_ref=(None, "x"))
+        async with self._void(world, approval, "package moved from version 1 to 2") as caught:
+            await world.say("admin", approval, "approve")
+        assert caught.value.extra["colliding"] == ["title"]
+        assert (await world.approval(approval)).colliding == ["title"]
+        assert await title_of(world, approval) == "Theirs"
+
+    async def test_r8_a_confirmation_is_bound_to_what_was_shown_as_well(self, world: World):
+        approval = await to_confirm(world)
+        await self._moves(world, approval.target_id, title=("As it was", "Theirs"))
+        async with self._void(world, approval, "package moved"):
+            await world.say("operator", approval, "confirm")
+
+    async def test_a_no_to_what_has_moved_is_still_a_no(self, world: World):
+        approval = await waiting(world)
+        await self._moves(world, approval.target_id, title=("As it was", "Theirs"))
+        await world.say("admin", approval, "reject")
+        assert (await world.approval(approval)).status == "rejected"
+
+    async def test_r8_what_it_creates_was_created_by_another(self, world: World):
+        identity = uuid7()
+        approvals: list[Approval] = []
+        for title in ("Mine", "Yours"):
+            outcome = await world.propose(
+                "analyst", "package", "create", identity, {"title": title}, stated_impact=Level.HIGH
+            )
+            assert outcome.approval is not None
+            approvals.append(outcome.approval)
+        await world.say("admin", approvals[0], "approve")
+        async with self._void(world, approvals[1], "what it creates exists already"):
+            await world.say("admin", approvals[1], "approve")
+        assert await title_of(world, approvals[0]) == "Mine"
+
+    async def test_r8_what_the_rules_no_longer_allow_is_not_applied(self, world: World):
+        vendor = await world.make_party()
+        approval = await waiting(world, vendor_id=str(vendor.id))
+        await world.do("party", "delete", vendor.id)
+        await world.say("admin", approval, "approve")
+        async with self._void(world, approval, "vendor_id"):
+            await world.say("executive", approval, "approve")
+        assert (await world.get("package", approval.target_id)).vendor_id is None
+
+    async def test_r8_a_change_that_is_not_the_digested_one_is_refused(self, world: World, database: TestDatabase):
+        approval = await waiting(world)
+        forge(database, approval, '"Another"', '"Forged"')
+        with pytest.raises(DigestMismatchError, match="tell your administrator"):
+            await world.say("admin", approval, "approve")
+        assert await title_of(world, approval) == "As it was"
+        forge(database, approval, '"Forged"', '"Another"')
+        assert (await world.say("admin", approval, "approve")).outcome == "applied"
+
+
+def forge(database: TestDatabase, approval: Approval, old: str, new: str) -> None:
+    """Write into the approval's row past everything, as whoever owns the server can."""
+    with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update state.approval set doc = replace(doc, %s, %s) where id = %s", (old, new, approval.id)
+        )
+
+
+class TestAnotherPolicy:
+    @pytest.fixture
+    async def world(self, make_database: Callable[[str], TestDatabase]) -> AsyncIterator[World]:
+        """A world whose policy may change."""
+        async with opened(make_database("policy")) as pool:
+            yield await make_world(pool, roles={**_ROLES, "executive2": ("executive",)})
+
+    async def test_r8_an_approval_holds_under_the_policy_that_asked_for_it(self, world: World):
+        pending, own = await waiting(world), await to_confirm(world)
+        document = (await world.get("policy", POLICY_ID)).document
+        patch = {"document": {**document, "name": "Another policy"}}
+        outcome = await world.propose("root", "policy", "patch", POLICY_ID, patch)
+        assert outcome.approval is not None
+        for who in ("executive", "executive2"):
+            await world.say(who, outcome.approval, "approve")
+        assert (await world.approval(outcome.approval)).status == "applied"
+        for who, approval, verdict in (("admin", pending, "approve"), ("operator", own, "confirm")):
+            with pytest.raises(ApprovalVoidError, match="the policy changed from version 1 to 2"):
+                await world.say(who, approval, verdict)
+            assert (await world.approval(approval)).status == "voided"
+            assert await title_of(world, approval) == "As it was"
+        await world.require_replay()
+
+
+_ROLES = {name: (name,) for name in ("analyst", "operator", "admin", "executive")}
+
+
+class TestTime:
+    @pytest.fixture
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Approvals are over before anybody can decide them."""
+        monkeypatch.setattr(
+            "pmis.approval.propose._after_hours", lambda now, hours: hours and (now - timedelta(hours=1)).isoformat()
+        )
+
+    @pytest.mark.usefixtures("soon")
+    async def test_whoever_comes_too_late_ends_it_and_hears_since_when(self, world: World):
+        approval = await waiting(world)
+        with pytest.raises(ApprovalExpiredError, match="expired on 20"):
+            await world.say("admin", approval, "approve")
+        after = await world.approval(approval)
+        assert (after.status, after.closed_by, after.closed_reason) == ("expired", "Expiry", "nobody decided in time")
+        with pytest.raises(ApprovalClosedError, match="nobody decided in time"):
+            await world.say("admin", approval, "approve")
+
+    @pytest.mark.usefixtures("soon")
+    async def test_what_is_due_is_ended_but_not_what_somebody_holds(self, world: World):
+        held, free = await waiting(world), await waiting(world)
+        async with world.database.write() as holder:
+            await holder.one("select 1 from state.approval where id = %s for update", (held.id,))
+            async with world.database.write() as session:
+                assert await decide.expire_due(session) >= 1
+                await session.commit()
+        assert (await world.approval(held)).is_open
+        assert (await world.approval(free)).status == "expired"
+        assert len(await world.outbox(f"ended:{free.id}")) == 1
+        async with world.database.write() as session:
+            await decide.expire_due(session)
+            await session.commit()
+        assert (await world.approval(held)).status == "expired"
+
+
+class TestRevised:
+    async def test_what_was_sent_back_is_proposed_again_on_the_state_of_the_day(self, world: World):
+        approval = await waiting(world)
+        await world.say("admin", approval, "request_changes", reason="A better title.")
+        await world.do("package", "patch", approval.target_id, {"description": "Moved on."})
+        outcome = await world.revise("analyst", approval, {approval.target_id: {"title": "A better one"}})
+        # Nobody states again how grave it is: a title of a draft is applied at once.
+        assert outcome.outcome == "applied"
+        assert await title_of(world, approval) == "A better one"
+
+    async def test_the_new_approval_says_what_it_supersedes(self, world: World):
+        approval = await to_confirm(world)
+        await world.withdraw("operator", approval)
+        outcome = await world.revise("operator", approval)
+        assert outcome.approval is not None
+        assert outcome.approval.supersedes == approval.id
+        assert outcome.approval.digest == approval.digest
+
+    async def test_only_by_the_proposer_and_only_what_it_was_about(self, world: World):
+        approval = await waiting(world)
+        with pytest.raises(ApprovalClosedError, match="is pending"):
+            await world.revise("analyst", approval)
+        await world.say("admin", approval, "request_changes")
+        with pytest.raises(MayNotDecideError, match="Only the proposer revises"):
+            await world.revise("operator", approval)
+        stranger = uuid7()
+        with pytest.raises(InvalidInputError) as caught:
+            await world.revise("analyst", approval, {stranger: {"title": "X"}})
+        assert caught.value.extra["errors"][0]["pointer"] == f"/patches/{stranger}"
+
+    async def test_what_was_applied_is_not_proposed_again(self, world: World):
+        approval = await waiting(world)
+        await world.say("admin", approval, "approve")
+        with pytest.raises(ApprovalClosedError, match="is applied"):
+            await world.revise("analyst", approval)

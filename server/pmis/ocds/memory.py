@@ -156,7 +156,8 @@ def _part(process: Process, scope: Scope) -> JsonObject:
         return process.compiled
     mine = [award for award in awards if identifier(award.get("id")) not in process.separate]
     apart = {"awards": mine, "contracts": contracts}
-    return {key: apart.get(key, value) for key, value in process.compiled.items() if apart.get(key, value)}
+    # A list that has nothing left is not said; `false`, 0 and "" are said like anything else.
+    return {key: apart.get(key, value) for key, value in process.compiled.items() if key not in apart or apart[key]}
 
 
 def _compose(parts: Mapping[str, JsonObject], main_key: str) -> JsonObject:

@@ -24,7 +24,13 @@ NUMERIC_OR_TEXT_IDS = st.one_of(IDS, st.integers(1, 3))
 EXTENSIONS = st.dictionaries(
     st.sampled_from(["x_note", "$number", "lots", "ext:ension", "émile"]),
     st.recursive(
-        st.one_of(st.booleans(), st.integers(), st.decimals(allow_nan=False, allow_infinity=False, places=3), WORDS),
+        st.one_of(
+            st.sampled_from([False, 0, ""]),
+            st.booleans(),
+            st.integers(),
+            st.decimals(allow_nan=False, allow_infinity=False, places=3),
+            WORDS,
+        ),
         lambda inner: st.one_of(
             st.lists(WORDS, max_size=3),
             st.dictionaries(st.sampled_from(["$object", "$number", "k", "id"]), inner, min_size=1, max_size=2),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +57,39 @@ def test_everything_that_was_said_survives_the_round_trip(releases):
         return
     said, exported = substance(compiled(taken)), substance(office.export(KEY))
     assert exported == said
+
+
+NOTHING = {"x_false": False, "x_nought": 0, "x_nought_point": Decimal("0.00"), "x_empty": "", "x_in": {"k": False}}
+
+
+def saying_nothing(release: Any) -> Any:
+    """The release with values that count as false in every object, each of which says something all the same."""
+    if isinstance(release, list):
+        return [saying_nothing(item) for item in release]
+    if not isinstance(release, dict):
+        return release
+    return {key: saying_nothing(value) for key, value in release.items()} | NOTHING
+
+
+@pytest.mark.parametrize("awards", [1, 3])
+def test_what_counts_as_false_is_said_like_anything_else(awards):
+    money = {"amount": 0, "currency": "EUR"}
+    release = saying_nothing(
+        {
+            "tender": {"id": "1", "title": "Road", "status": "complete", "value": money, "documents": [{"id": "1"}]},
+            "awards": [{"id": str(one), "status": "active", "title": "Award"} for one in range(awards)],
+            "contracts": [{"id": str(one), "awardID": str(one), "status": "active"} for one in range(awards)],
+            "initiationType": "tender",
+            "parties": [{"id": "1", "name": "One", "roles": ["buyer"], "contactPoint": {"name": "x", "url": ""}}],
+            "language": "en",
+        }
+    ) | {"ocid": "ocds-h-1", "id": "1", "date": "2021-01-01T00:00:00Z", "tag": ["contract"]}
+    office = Office()
+    assert accepted(office, [release]) == [release]
+    assert len(office.packages) == awards
+    assert substance(office.export(KEY)) == substance(compiled([release]))
+    again = office.plan(list(read(dumps(package_of(release)).encode(), "f.json")))
+    assert (again.steps(), again.errors) == ([], ())
 
 
 @bounded

@@ -292,6 +292,107 @@ create table identity.credential (
 create unique index credential_email on identity.credential (lower(email));
 """
 
+# A governed change ends in one message that calls these: PostgreSQL plans a function's statements once for each
+# connection, which prepared statements cannot have when they share a message, or when a pooler stands in between.
+WRITERS = """
+create function ledger.claim(p_actor text, p_key text, p_fingerprint bytea) returns boolean
+language plpgsql as $$
+begin
+    insert into ledger.idempotency (actor, key, fingerprint) values (p_actor, p_key, p_fingerprint)
+    on conflict do nothing;
+    return found;
+end
+$$;
+create function ledger.settle(
+    p_actor text, p_key text, p_status integer, p_body bytea, p_headers text, p_project_id uuid, p_access text
+) returns void
+language plpgsql as $$
+begin
+    update ledger.idempotency
+    set status = p_status, body = p_body, headers = p_headers, project_id = p_project_id, access = p_access
+    where actor = p_actor and key = p_key;
+end
+$$;
+create function ledger.promise(p_id uuid, p_topic text, p_key text, p_payload text, p_event_id uuid) returns void
+language plpgsql as $$
+begin
+    insert into ledger.outbox (id, topic, key, payload, event_id) values (p_id, p_topic, p_key, p_payload, p_event_id);
+end
+$$;
+
+-- Makes `state.add_<noun>` and `state.set_<noun>`: the columns in the order of the table, and for `set` the version
+-- that the row is expected to stand at.
+create function ledger.make_writers(p_noun text) returns void
+language plpgsql as $make$
+declare
+    arguments text;
+    names text;
+    given text;
+    assignments text;
+begin
+    select string_agg(format('p_%s %s', attname, format_type(atttypid, null)), ', ' order by attnum),
+        string_agg(quote_ident(attname), ', ' order by attnum), string_agg('p_' || attname, ', ' order by attnum),
+        string_agg(format('%I = p_%s', attname, attname), ', ' order by attnum)
+    into arguments, names, given, assignments
+    from pg_attribute
+    where attrelid = ('state.' || p_noun)::regclass and attnum > 0 and not attisdropped and attgenerated = '';
+    execute format($f$
+        create function state.add_%1$s(%2$s) returns void language plpgsql as $body$
+        begin
+            insert into state.%1$s (%3$s) values (%4$s);
+        end
+        $body$;
+        create function state.set_%1$s(%2$s, p_was integer) returns void language plpgsql as $body$
+        begin
+            update state.%1$s set %5$s where id = p_id and version = p_was;
+            if not found then
+                raise exception '%1$s %% does not stand at version %%', p_id, p_was using errcode = 'PM001';
+            end if;
+        end
+        $body$;
+        revoke all on function state.add_%1$s, state.set_%1$s from public;
+        grant execute on function state.add_%1$s, state.set_%1$s to pmis_app;
+    $f$, p_noun, arguments, names, given, assignments);
+end
+$make$;
+
+-- Makes `state.put_<table>` and `state.drop_<table>` for rows that hang on a record; `p_key` is the record's column.
+create function ledger.make_child_writers(p_table text, p_key text) returns void
+language plpgsql as $make$
+declare
+    arguments text;
+    names text;
+    given text;
+    assignments text;
+    identity text;
+begin
+    select string_agg(quote_ident(a.attname), ', ') into identity
+    from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+    where i.indrelid = ('state.' || p_table)::regclass and i.indisprimary;
+    select string_agg(format('p_%s %s', attname, format_type(atttypid, null)), ', ' order by attnum),
+        string_agg(quote_ident(attname), ', ' order by attnum), string_agg('p_' || attname, ', ' order by attnum),
+        string_agg(format('%I = p_%s', attname, attname), ', ' order by attnum)
+    into arguments, names, given, assignments
+    from pg_attribute
+    where attrelid = ('state.' || p_table)::regclass and attnum > 0 and not attisdropped and attgenerated = '';
+    execute format($f$
+        create function state.put_%1$s(%2$s) returns void language plpgsql as $body$
+        begin
+            insert into state.%1$s (%3$s) values (%4$s) on conflict (%5$s) do update set %6$s;
+        end
+        $body$;
+        create function state.drop_%1$s(p_%7$s uuid) returns void language plpgsql as $body$
+        begin
+            delete from state.%1$s where %7$s = p_%7$s;
+        end
+        $body$;
+        revoke all on function state.put_%1$s, state.drop_%1$s from public;
+        grant execute on function state.put_%1$s, state.drop_%1$s to pmis_app;
+    $f$, p_table, arguments, names, given, identity, assignments, p_key);
+end
+$make$;
+"""
+
 NOUNS = (
     "project", "package", "package_type", "task", "party", "comment", "person", "membership", "delegation", "policy", "approval",
 )
@@ -346,7 +447,11 @@ def upgrade() -> None:
     op.execute(LOG)
     op.execute(STATE)
     op.execute(lock_targets())
+    op.execute(WRITERS)
+    op.execute("select ledger.make_child_writers('search', 'entity_id')")
+    op.execute("select ledger.make_child_writers('approval_target', 'approval_id')")
     for noun in NOUNS:
+        op.execute(f"select ledger.make_writers('{noun}')")
         op.execute(
             f"create constraint trigger {noun}_needs_its_event after insert or update on state.{noun} "
             f"deferrable initially deferred for each row execute function ledger.require_event('{noun}')"
@@ -364,7 +469,8 @@ def upgrade() -> None:
         grant select on all tables in schema ledger, state to pmis_app;
         grant select on ledger.event to pmis_sealer, pmis_auditor;
         grant select on all tables in schema state to pmis_auditor;
-        grant execute on function ledger.append_event, ledger.lock_targets to pmis_app;
+        grant execute on function ledger.append_event, ledger.lock_targets, ledger.claim, ledger.settle, ledger.promise
+            to pmis_app;
         grant insert, update, delete on ledger.idempotency to pmis_app;
         grant insert on ledger.outbox to pmis_app;
         grant update (sent_at) on ledger.outbox to pmis_app;

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
     from pmis.api.context import Call
     from pmis.approval.propose import Outcome
-    from pmis.kit.db import Session, WriteSession
+    from pmis.kit.db import Session, Statement, WriteSession
 
 REPLAYED = "Idempotency-Replayed"
 
 
-async def write(call: Call, handler: Callable[[WriteSession], Awaitable[Answer]]) -> Response:
-    """Run the handler in one transaction and answer after its commit.
+async def write(
+    call: Call, handler: Callable[[WriteSession], Awaitable[Answer]], *, ahead: Statement | None = None
+) -> Response:
+    """Run the handler in one transaction and answer after its commit; `ahead` is what it is known to ask for first.
 
     With an `Idempotency-Key` the answer is kept in the same transaction, and given again, byte for byte, to the same
     request under the same key, once the caller is found still to have access. Refusals of the domain are kept too.
@@ -36,7 +38,7 @@ async def write(call: Call, handler: Callable[[WriteSession], Awaitable[Answer]]
     request = call.request
     header = request.headers.get("idempotency-key")
     if header is None:
-        async with call.parts.database.write() as session:
+        async with call.parts.database.write(ahead=ahead) as session:
             try:
                 answer = await _opened(session, call, await handler(session))
             except PmisError as error:
@@ -49,7 +51,7 @@ async def write(call: Call, handler: Callable[[WriteSession], Awaitable[Answer]]
     body = await request.body()
     precondition = request.headers.get("if-match", "")
     print_ = fingerprint(request.method, request.url.path, request.scope["query_string"], precondition, body)
-    async with call.parts.database.write(claiming(call.principal.ref, key, print_)) as session:
+    async with call.parts.database.write(claiming(call.principal.ref, key, print_), ahead) as session:
         held = await claim(session, call.principal.ref, key, print_, begun=True)
         if isinstance(held, Answer):
             return await _replayed(session, call, held)

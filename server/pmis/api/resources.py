@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -17,7 +18,17 @@ from pmis.api.edge import outcome_answer, write
 from pmis.api.events import events_page
 from pmis.api.secrets import reveal
 from pmis.approval.governed import InProject, Proposed
-from pmis.approval.propose import Outcome, Wanted, active_policy, diffs, judge, propose, sealed, waiting_steps
+from pmis.approval.propose import (
+    Outcome,
+    Wanted,
+    active_policy,
+    diffs,
+    judge,
+    locking,
+    propose,
+    sealed,
+    waiting_steps,
+)
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.ids import uuid7
@@ -32,7 +43,7 @@ from pmis.policy.lifecycle import GUARDS
 if TYPE_CHECKING:
     from pmis.approval.propose import Request as ProposalRequest
     from pmis.approval.resource import Resource
-    from pmis.kit.db import Session, WriteSession
+    from pmis.kit.db import Session, Statement, WriteSession
     from pmis.ledger.vault import Vault
 
 LIST_PARAMETERS: Final = frozenset({"sort", "cursor", "limit", "project", "deleted"})
@@ -226,13 +237,34 @@ class Routes:
         """Propose a new record."""
         call = await caller(request)
         said, preview = await self._said(request, "create")
+        wanted = Wanted(self.noun, "create", uuid7(), self.noun.patch_of("create", said), self._named(call, said))
 
         async def handle(session: WriteSession) -> Answer:
-            project_id = await self._project_for(session, call, said)
-            wanted = Wanted(self.noun, "create", uuid7(), self.noun.patch_of("create", said), project_id)
-            return await self._propose(session, call, said, wanted, preview=preview, created=True)
+            if wanted.project_id is not None:
+                return await self._propose(session, call, said, wanted, preview=preview, created=True)
+            found = replace(wanted, project_id=await self._project_for(session, call, said))
+            return await self._propose(session, call, said, found, preview=preview, created=True)
 
-        return await write(call, handle)
+        return await write(call, handle, ahead=self._ahead(call, wanted) if wanted.project_id is not None else None)
+
+    def _ahead(self, call: Call, wanted: Wanted) -> Statement | None:
+        return None if self._seals else locking([wanted], call.principal)
+
+    @property
+    def _seals(self) -> bool:
+        """Whether secrets are put into the vault first, for those who may propose them, before anything is locked."""
+        return bool(self.noun.secret_fields)
+
+    def _named(self, call: Call, said: Proposed) -> UUID | None:
+        """The project that the body names by its id; whether there is one shows under the lock."""
+        if self._seals or self.resource.project_of is not None:
+            return None
+        if not isinstance(said, InProject) or said.project is None:
+            return None
+        found = uuid_or_none(said.project)
+        if found is not None and not allowed(call.principal, Action.READ, found):
+            raise NotFoundError("There is no such project.")
+        return found
 
     async def _project_for(self, session: Session, call: Call, said: Proposed) -> UUID | None:
         if self.resource.project_of is not None:
@@ -256,15 +288,17 @@ class Routes:
         """Propose a change, a step, a deletion or a restoration."""
         call = await caller(request)
         said, preview = await self._said(request, operation)
-        version = if_match(request)
+        patch, version = self.noun.patch_of(operation, said), if_match(request)
+        # A record that is named by its id is looked for, and judged visible, under the lock that the change takes.
+        named = uuid_or_none(reference)
 
         async def handle(session: WriteSession) -> Answer:
-            # A record that is named by its id is looked for, and judged visible, under the lock that the change takes.
-            identity = uuid_or_none(reference) or (await self.find(session, call.principal, reference))[0]
-            wanted = Wanted(self.noun, operation, identity, self.noun.patch_of(operation, said), None, version)
+            identity = named or (await self.find(session, call.principal, reference))[0]
+            wanted = Wanted(self.noun, operation, identity, patch, None, version)
             return await self._propose(session, call, said, wanted, preview=preview)
 
-        return await write(call, handle)
+        ahead = self._ahead(call, Wanted(self.noun, operation, named, patch)) if named else None
+        return await write(call, handle, ahead=ahead)
 
     async def _said(self, request: Request, operation: str) -> tuple[Proposed, bool]:
         require_known_parameters(request, frozenset({"dry_run"}))

@@ -29,7 +29,7 @@ from pmis.policy.levels import Level, Route
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pmis.kit.db import Session, WriteSession
+    from pmis.kit.db import Session, Statement, WriteSession
     from pmis.ledger.event import Source
     from pmis.ledger.vault import Vault
     from pmis.policy.access import Principal
@@ -135,10 +135,12 @@ def _parsed_project(doc: str) -> Mapping[str, Any]:
     return json.loads(doc)
 
 
-async def active_policy(session: Session) -> Policy:
-    """The policy in force."""
-    row = await session.one("select version from state.policy")
-    return await _policy_at(session, row[0] if row else 0)
+async def active_policy(session: Session, version: int | None = None) -> Policy:
+    """The policy in force; `version` says that its version was just read."""
+    if version is None:
+        row = await session.one("select version from state.policy")
+        version = row[0] if row else 0
+    return await _policy_at(session, version)
 
 
 @dataclass(frozen=True)
@@ -156,25 +158,28 @@ class Loaded:
     taken: bool
 
 
+def locking(wanted: Sequence[Wanted], principal: Principal | None = None) -> Statement:
+    """The statement that takes every lock of a proposal and reads what is under them."""
+    visible = ALL if principal is None else visible_projects(principal)
+    seen = None if visible is ALL else list(visible)
+    created = {one.target for one in wanted if one.operation == "create"}
+    by_noun: dict[str, list[UUID]] = {}
+    for one in wanted:
+        if one.target not in created:
+            by_noun.setdefault(one.noun.stream_type, []).append(one.target)
+    named = list({one.project_id for one in wanted if one.project_id} - created)
+    targets = [identity for identities in by_noun.values() for identity in identities]
+    return _LOCK, (list(by_noun), targets, seen, list(created), named)
+
+
 async def load(session: WriteSession, wanted: Sequence[Wanted], principal: Principal | None = None) -> Loaded:
     """Lock every record that the changes touch in one fixed order, then their open approvals.
 
     Raises NotFoundError for a target that is not there. What the principal may not see is not there either: it is not
     even locked, as waiting for a lock would tell.
     """
-    visible = ALL if principal is None else visible_projects(principal)
-    seen = None if visible is ALL else list(visible)
-    before: dict[UUID, Entity | None] = {}
-    created = {one.target for one in wanted if one.operation == "create"}
-    by_noun: dict[str, list[UUID]] = {}
-    for one in wanted:
-        if one.target not in created:
-            by_noun.setdefault(one.noun.stream_type, []).append(one.target)
-        else:
-            before.setdefault(one.target, None)
-    named = list({one.project_id for one in wanted if one.project_id} - created)
-    targets = [identity for identities in by_noun.values() for identity in identities]
-    rows = await session.all(_LOCK, (list(by_noun), targets, seen, list(created), named))
+    before: dict[UUID, Entity | None] = {one.target: None for one in wanted if one.operation == "create"}
+    rows = await session.all(*locking(wanted, principal))
     projects: dict[UUID, Mapping[str, Any]] = {}
     awaiting: list[Approval] = []
     policy_version, taken = 0, False
@@ -189,9 +194,9 @@ async def load(session: WriteSession, wanted: Sequence[Wanted], principal: Princ
         elif kind != "home":
             entity = NOUNS[kind].model.model_validate_json(doc)
             before[entity.id] = entity
-    for name, identities in by_noun.items():
-        if any(identity not in before for identity in identities):
-            raise NotFoundError(f"There is no such {NOUNS[name].label}.")
+    for one in wanted:
+        if one.target not in before:
+            raise NotFoundError(f"There is no such {one.noun.label}.")
     return Loaded(before, projects, await _policy_at(session, policy_version), awaiting, taken)
 
 
@@ -263,12 +268,12 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
         )
         founding = creating and one.noun.stream_type == "project"
         place = None if founding else project_id
+        if project_id is not None and project_id not in projects and not founding:
+            raise NotFoundError("There is no such project.")
         if one.operation != "transition":
             require_right(request.principal, policy, one.noun.stream_type, place, one.operation)
         elif project_id is not None:
             require_step(request.principal, policy, one.noun, project_id)
-        if project_id is not None and project_id not in projects and not founding:
-            raise NotFoundError("There is no such project.")
         if creating and loaded.taken:
             raise AlreadyExistsError("target: a record with this id exists. Use another id, or none.", field="target")
         at_first = before[one.target]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias, cast
 
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, errors, sql
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pmis.kit.errors import BusyError, ConflictError, UnavailableError
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     Params = Sequence[Any] | Mapping[str, Any] | None
-    Row = tuple[Any, ...]
+
+Row: TypeAlias = tuple[Any, ...]
+Statement: TypeAlias = "tuple[str, Sequence[Any]]"
 
 _MOVED = "PM001"
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
@@ -50,17 +53,29 @@ def translate(error: psycopg.Error | PoolTimeout) -> Exception:
     return error
 
 
+class Connection(AsyncConnection[Row]):
+    """A connection whose cursors are used again: making one costs a third of what a small statement does."""
+
+    @cached_property
+    def one_by_one(self) -> AsyncCursor[Row]:
+        """For statements that are planned once, and whose parameters travel beside them."""
+        return self.cursor()
+
+    @cached_property
+    def together(self) -> AsyncClientCursor[Row]:
+        """For several statements in one message: the simple protocol has no parameters, so they are put in here."""
+        return AsyncClientCursor(self)
+
+
 class Session:
     """Statements on one connection. Rows come back as tuples, in the order of the select list."""
 
-    def __init__(self, connection: AsyncConnection[Row]) -> None:
+    def __init__(self, connection: Connection) -> None:
         """Wrap a connection that the caller keeps open."""
         self.connection = connection
-        # One cursor for one statement after the other: making one costs a third of what a small statement does.
-        self._cursor = connection.cursor()
 
     async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
-        return await self._cursor.execute(cast("LiteralString", statement), params)
+        return await self.connection.one_by_one.execute(cast("LiteralString", statement), params)
 
     async def execute(self, statement: str, params: Params = None) -> int:
         """Run a statement and say how many rows it touched."""
@@ -87,79 +102,86 @@ class ReadSession(Session):
     """Reads only: each statement sees the newest committed state."""
 
 
-@lru_cache(maxsize=4096)
-def _combined(statements: tuple[str, ...]) -> str:
-    """One statement that does what these do. Each works on a table of its own, so their order does not matter."""
-    if len(statements) == 1:
-        return statements[0]
-    parts = ", ".join(f"w{i} as ({text})" for i, text in enumerate(statements))
-    # A plain SELECT in a WITH runs only when somebody looks at it; INSERT and UPDATE always do.
-    reads = [f"(select count(*) from w{i})" for i, text in enumerate(statements) if text.startswith("select ")]
-    return f"with {parts} select {', '.join(reads) or '1'}"
+_IN_ONE_MESSAGE: Final = 100
+"""How many deferred statements travel together at most: a large proposal makes thousands."""
 
 
 class WriteSession(Session):
     """One transaction. `now` is its time, chosen by the database and equal to every event's `occurred_at`.
 
-    Statements whose result nobody needs are deferred until the next one that is waited for, or the commit, and put
-    together into as few as there can be. What they raise is raised there, always before `commit()` returns.
+    Statements whose result nobody needs are deferred, and travel in one message with each other and with the commit: a
+    round trip costs more than most of them do. What they raise is raised before `commit()` returns. As PostgreSQL plans
+    what such a message holds each time, they should be calls of functions, whose own statements it plans only once.
     """
 
     now: datetime
-    first_rows: int
-    """How many rows the statement that the transaction was begun with returned."""
+    first: Any
+    """What the statement answered that the transaction was begun with."""
 
-    def __init__(self, connection: AsyncConnection[Row]) -> None:
+    def __init__(self, connection: Connection) -> None:
         """Wrap a connection; `begin()` opens the transaction."""
         super().__init__(connection)
-        self._deferred: list[tuple[str, str, Sequence[Any]]] = []
+        self._deferred: list[Statement] = []
+        self._ahead: tuple[Statement, list[Row]] | None = None
 
-    async def begin(self, first: tuple[str, Params] | None = None) -> None:
-        """Open the transaction, and run its first statement (one with RETURNING) in the same round trip."""
-        text, values = first or ("select 1", None)
-        # Two statements in one message: parameters are put in by the client, as the simple protocol has none.
-        cursor = AsyncClientCursor(self.connection)
-        began = f"begin; with first as ({text}) select transaction_timestamp(), (select count(*) from first)"
-        await cursor.execute(cast("LiteralString", began), values)
+    async def begin(self, first: Statement | None = None, ahead: Statement | None = None) -> None:
+        """Open the transaction, call a first function, and read ahead, all in one round trip.
+
+        What was read ahead is answered to the first `all()` that asks for the very same.
+        """
+        call, values = first or ("null", ())
+        text = f"begin; select transaction_timestamp(), {call}"
+        if ahead is not None:
+            text, values = f"{text}; {ahead[0]}", (*values, *ahead[1])
+        cursor = self.connection.together
+        await cursor.execute(cast("LiteralString", text), values)
         cursor.nextset()
-        now, self.first_rows = cast("tuple[datetime, int]", await cursor.fetchone())
+        now, self.first = cast("tuple[datetime, Any]", await cursor.fetchone())
         self.now = now.astimezone(UTC)
+        if ahead is not None:
+            cursor.nextset()
+            self._ahead = (ahead, await cursor.fetchall())
 
-    def defer(self, table: str, statement: str, params: Sequence[Any] = ()) -> None:
-        """Run a statement that changes one table (or appends to the log) before whatever runs next."""
-        self._deferred.append((table, statement, params))
+    async def all(self, statement: str, params: Params = None) -> list[Row]:
+        """Every row."""
+        if self._ahead is not None:
+            (text, values), rows = self._ahead
+            self._ahead = None
+            if text == statement and values == params and not self._deferred:
+                return rows
+        return await super().all(statement, params)
 
-    def _groups(self) -> list[tuple[str, Sequence[Any]]]:
-        """What was deferred, in order, put together as long as no table comes twice."""
-        deferred, self._deferred = self._deferred, []
-        groups: list[tuple[str, Sequence[Any]]] = []
-        tables: set[str] = set()
-        texts: list[str] = []
-        values: list[Any] = []
-        for table, text, params in deferred:
-            if table in tables:
-                groups.append((_combined(tuple(texts)), values))
-                tables, texts, values = set(), [], []
-            tables.add(table)
-            texts.append(text)
-            values = [*values, *params]
-        if texts:
-            groups.append((_combined(tuple(texts)), values))
-        return groups
+    def defer(self, statement: str, params: Sequence[Any] = ()) -> None:
+        """Run a statement, in this order, before whatever runs next."""
+        self._deferred.append((statement, params))
 
     async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
         # No pipeline: on a local connection it costs more processor time than the round trips that it saves.
-        for earlier, values in self._groups() if self._deferred else ():
-            await super()._run(earlier, values)
+        if self._deferred:
+            await self._catch_up()
         return await super()._run(statement, params)
+
+    async def _catch_up(self, last: str = "") -> None:
+        deferred, self._deferred = self._deferred, []
+        for start in range(0, len(deferred), _IN_ONE_MESSAGE):
+            part = deferred[start : start + _IN_ONE_MESSAGE]
+            text = "; ".join(statement for statement, _ in part)
+            values = [value for _, params in part for value in params]
+            if start + _IN_ONE_MESSAGE >= len(deferred):
+                text += last
+            await self.connection.together.execute(cast("LiteralString", text), values)
 
     async def commit(self) -> None:
         """Make everything durable; a session is used for one commit."""
-        await self._run("commit")
+        if self._deferred:
+            await self._catch_up("; commit")
+        else:
+            await super()._run("commit")
 
     async def restart(self) -> None:
         """Take everything back and begin again, so that a refusal can be recorded."""
         self._deferred.clear()
+        self._ahead = None
         await self.connection.execute("rollback")
         await self.begin()
 
@@ -178,8 +200,9 @@ class Database:
             "-c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 "
             "-c search_path=state,ledger,identity -c jit=off"
         )
-        self.pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+        self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
+            connection_class=Connection,
             min_size=min(2, size),
             max_size=size,
             open=False,
@@ -188,7 +211,7 @@ class Database:
             configure=self._configure,
         )
 
-    async def _configure(self, connection: AsyncConnection[Row]) -> None:
+    async def _configure(self, connection: Connection) -> None:
         if self._role:
             await connection.execute(sql.SQL("set role {}").format(sql.Identifier(self._role)))
 
@@ -223,19 +246,18 @@ class Database:
             raise translate(error) from error
 
     @asynccontextmanager
-    async def write(self, first: tuple[str, Params] | None = None) -> AsyncGenerator[WriteSession]:
-        """One transaction, begun with a first statement; what was not committed when the block ends is taken back."""
+    async def write(
+        self, first: Statement | None = None, ahead: Statement | None = None
+    ) -> AsyncGenerator[WriteSession]:
+        """One transaction; what was not committed when the block ends is taken back. See `WriteSession.begin()`."""
         try:
             async with self.pool.connection() as connection:
                 try:
                     session = WriteSession(connection)
-                    await session.begin(first)
+                    await session.begin(first, ahead)
                     yield session
                 finally:
-                    if (
-                        connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
-                        and not connection.closed
-                    ):
+                    if connection.info.transaction_status != TransactionStatus.IDLE and not connection.closed:
                         await connection.execute("rollback")
         except (psycopg.Error, PoolTimeout) as error:
             raise translate(error) from error

@@ -18,7 +18,7 @@ from pmis.kit.errors import InvalidInputError, PmisError
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from pmis.kit.db import WriteSession
+    from pmis.kit.db import Statement, WriteSession
 
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT_REFUSALS: Final = frozenset({409, 412, 422})
@@ -76,14 +76,9 @@ def fingerprint(method: str, path: str, query: bytes, precondition: str, body: b
     return digest.digest()
 
 
-_TAKE: Final = (
-    "insert into ledger.idempotency (actor, key, fingerprint) values (%s, %s, %s) on conflict do nothing returning 1"
-)
-
-
-def claiming(actor: str, key: str, print_: bytes) -> tuple[str, tuple[str, str, bytes]]:
-    """The statement that takes the key for a transaction; it waits while another one holds the key."""
-    return _TAKE, (actor, key, print_)
+def claiming(actor: str, key: str, print_: bytes) -> Statement:
+    """The call that takes the key for a transaction; it waits while another one holds the key."""
+    return "ledger.claim(%s, %s, %s)", (actor, key, print_)
 
 
 async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, begun: bool = False) -> Claim | Answer:
@@ -92,7 +87,8 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, b
     `begun` says that the transaction began with `claiming()`. Raises BusyError when another transaction holds the key
     for too long, and KeyReusedError when the key was used for another request.
     """
-    taken = session.first_rows if begun else await session.all(*claiming(actor, key, print_))
+    call, values = claiming(actor, key, print_)
+    taken = session.first if begun else (await session.all(f"select {call}", values))[0][0]
     if taken:
         return Claim(actor, key)
     row = await session.one(
@@ -115,17 +111,15 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, b
 def settle(session: WriteSession, held: Claim, answer: Answer) -> None:
     """Keep the answer under the key, in the same transaction."""
     session.defer(
-        "idempotency",
-        "update ledger.idempotency set status = %s, body = %s, headers = %s, project_id = %s, access = %s "
-        "where actor = %s and key = %s",
+        "select ledger.settle(%s, %s, %s, %s, %s, %s, %s)",
         (
+            held.actor,
+            held.key,
             answer.status,
             answer.body,
             json.dumps(answer.headers),
             answer.project_id,
             answer.access,
-            held.actor,
-            held.key,
         ),
     )
 

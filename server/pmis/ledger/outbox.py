@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from pmis.kit.db import WriteSession
 
-PROMISE: Final = "insert into ledger.outbox (id, topic, key, payload, event_id) values (%s, %s, %s, %s, %s)"
+PROMISE: Final = "select ledger.promise(%s, %s, %s, %s, %s)"
 
 
 def promise(session: WriteSession, topic: str, *, key: str, event_id: UUID, payload: dict[str, Any]) -> None:
     """Promise an effect in this transaction. A key that was promised before makes the transaction fail."""
-    session.defer("outbox", PROMISE, (uuid7(), topic, key, canonical(payload), event_id))
+    session.defer(PROMISE, (uuid7(), topic, key, canonical(payload), event_id))

@@ -29,33 +29,19 @@ EVENT_COLUMNS: Final = (
 
 
 @cache
-def _insert(projection: type[AnyProjection]) -> str:
-    columns = ("id", "version", "project_id", "doc", *projection.columns)
-    return (
-        f"insert into state.{projection.stream_type} ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
-    )
+def _calls(projection: type[AnyProjection]) -> tuple[str, str]:
+    """How a row is added, and how it is brought from one version to another."""
+    values = ", ".join(["%s"] * (4 + len(projection.columns)))
+    noun = projection.stream_type
+    return f"select state.add_{noun}({values})", f"select state.set_{noun}({values}, %s)"
 
 
 @cache
-def _update(projection: type[AnyProjection]) -> str:
-    columns = ("id", "version", "project_id", "doc", *projection.columns)
+def _child_calls(child: Child) -> tuple[str, str]:
+    """How one row of an entity is put there, and how all of them are dropped."""
     return (
-        f"update state.{projection.stream_type} set {', '.join(f'{column} = %s' for column in columns)} "
-        "where id = %s and version = %s"
-    )
-
-
-@cache
-def _child_texts(child: Child) -> tuple[str, str, str]:
-    """How to delete an entity's rows, to insert one, and to replace the only one."""
-    columns = ", ".join(child.columns)
-    insert = f"insert into state.{child.table} ({columns}) values ({', '.join(['%s'] * len(child.columns))})"
-    others = [column for column in child.columns if column != child.key]
-    assignments = ", ".join(f"{column} = excluded.{column}" for column in others)
-    return (
-        f"delete from state.{child.table} where {child.key} = %s",
-        insert,
-        f"{insert} on conflict ({child.key}) do update set {assignments}",
+        f"select state.put_{child.table}({', '.join(['%s'] * len(child.columns))})",
+        f"select state.drop_{child.table}(%s)",
     )
 
 
@@ -99,10 +85,11 @@ def append(
         message = "append needs at least one fact"
         raise ValueError(message)
     row = projection.row(entity)
+    add, bring = _calls(type(projection))
     if before is None:
-        session.defer(projection.stream_type, _insert(type(projection)), row)
+        session.defer(add, row)
     else:
-        session.defer(projection.stream_type, _update(type(projection)), (*row, before.id, before.version))
+        session.defer(bring, (*row, before.version))
     _defer_children(session, projection, before, entity)
     return entity, events
 
@@ -110,7 +97,6 @@ def append(
 def _defer_event(session: WriteSession, event: Event, text: str, origin: Origin) -> None:
     actor = origin.actor
     session.defer(
-        "event",
         APPEND,
         (
             event.id,
@@ -156,17 +142,14 @@ def _defer_children(session: WriteSession, projection: Projection[E], before: E 
     old = projection.children(before) if before else {}
     new = projection.children(after)
     for child in projection.child_tables:
-        delete, insert, replace = _child_texts(child)
+        put, drop = _child_calls(child)
         was, rows = old.get(child.table, []), new.get(child.table, [])
         if rows == was:
             continue
-        if len(was) == len(rows) == 1 and child.single:
-            session.defer(child.table, replace, rows[0])
-            continue
-        if was:
-            session.defer(child.table, delete, (after.id,))
+        if was and not (child.single and rows):
+            session.defer(drop, (after.id,))
         for row in rows:
-            session.defer(child.table, insert, row)
+            session.defer(put, row)
 
 
 def event_of(row: Row) -> Event:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from pmis.approval.errors import DeletedRecordError
-from pmis.kit.canonical import canonical, sha256_hex
+from pmis.kit.canonical import sha256_hex
 from pmis.kit.ids import uuid7
-from pmis.ledger.store import APPEND
+from pmis.ledger.event import Fact
+from pmis.ledger.store import record
 from pmis.ocds.keys import package_key, process_prefix
 from pmis.ocds.lookup import opened
 from pmis.ocds.memory import recall, remembered
@@ -100,25 +101,4 @@ def tell(session: WriteSession, origin: Origin, export: Export) -> None:
         "bytes": len(export.text.encode()),
         "sha256": sha256_hex(export.text),
     }
-    actor = origin.actor
-    session.defer(
-        "event",
-        APPEND,
-        (
-            uuid7(),
-            "export",
-            uuid7(),
-            1,
-            export.project_id,
-            "export.made",
-            1,
-            canonical(payload),
-            actor.ref,
-            actor.name,
-            actor.on_behalf_of,
-            actor.on_behalf_of_name,
-            origin.source,
-            origin.correlation_id,
-            origin.causation_id,
-        ),
-    )
+    record(session, "export", uuid7(), Fact("export.made", payload), origin=origin, project_id=export.project_id)

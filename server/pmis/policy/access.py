@@ -189,7 +189,7 @@ def authorize(principal: Principal, action: Action, project_id: UUID | None) -> 
     if action in actions:
         return
     if project_id is not None and Action.READ not in actions:
-        raise NotFoundError("There is no such project among yours.")
+        raise NotFoundError("There is no such project.")
     if action in PEOPLE_ONLY and principal.kind != "person":
         detail = f"Only a person may {_WORDS[action]}; {_A[principal.kind]} cannot."
     elif project_id is None:

@@ -196,7 +196,7 @@ class TestTwins:
                 async with world.read() as session:
                     row = await session.one(
                         "select count(*) from pg_stat_activity where datname = current_database() "
-                        "and wait_event_type = 'Lock' and query like '%ledger.idempotency%'"
+                        "and wait_event_type = 'Lock' and query like '%ledger.claim%'"
                     )
                 if row and row[0]:
                     return

@@ -54,7 +54,7 @@ async def test_a_key_is_promised_once_and_the_second_transaction_fails_whole(wor
 
     async def again() -> None:
         async with world.database.write() as session:
-            session.defer("package_number", "insert into state.package_number values (%s, 1)", (package,))
+            session.defer("insert into state.package_number values (%s, 1)", (package,))
             promise(session, "mail", key=key, event_id=event, payload={"first": False})
             await session.commit()
 

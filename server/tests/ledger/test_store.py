@@ -307,7 +307,7 @@ async def test_a_row_that_was_moved_by_other_means_is_not_overwritten(world: Wor
     async with world.database.write() as session:
         await session.execute("update state.task set version = 7 where id = %s", (entity.id,))
         put(session, world, entity, patched(title="x"), target=entity.id)
-        with pytest.raises(psycopg.Error, match="without an event of this transaction") as refused:
+        with pytest.raises(psycopg.Error, match="does not stand at version 1") as refused:
             await session.commit()
-    assert refused.value.sqlstate == "PM003"
+    assert refused.value.sqlstate == "PM001"
     assert await world.get("task", entity.id) == entity

@@ -139,7 +139,7 @@ class TestOnTheLog:
                 entity, _ = append(
                     session, PACKAGES, None, [fact], origin=origin, stream_id=uuid7(), project_id=world.project
                 )
-                session.defer("number", "insert into state.package_number values (%s, 1)", (world.project,))
+                session.defer("insert into state.package_number values (%s, 1)", (world.project,))
                 await session.commit()
         return entity
 

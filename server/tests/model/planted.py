@@ -131,9 +131,7 @@ def row_goes_astray(garden: Garden) -> None:
     def append(session: Any, noun: Any, entity: Any, facts: Any, **more: Any) -> Any:
         found = real(session, noun, entity, facts, **more)
         if noun.stream_type == "task" and entity is not None:
-            session.defer(
-                "task", "update state.task set doc = replace(doc, 'A task', 'A tusk') where id = %s", (found[0].id,)
-            )
+            session.defer("update state.task set doc = replace(doc, 'A task', 'A tusk') where id = %s", (found[0].id,))
         return found
 
     garden.patch.setattr(propose, "append", append)
@@ -330,7 +328,7 @@ PLANTS: Final[dict[str, Callable[[Garden], None]]] = {
         actor_not_hashed,
     )
 } | {
-    "event_without_row": _statement_lost("update state.package"),
-    "row_never_made": _statement_lost("insert into state.task"),
-    "search_forgotten": _statement_lost("insert into state.search"),
+    "event_without_row": _statement_lost("state.set_package("),
+    "row_never_made": _statement_lost("state.add_task("),
+    "search_forgotten": _statement_lost("state.put_search("),
 }

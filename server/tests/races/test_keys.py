@@ -11,7 +11,6 @@ import pytest
 
 from pmis.approval import propose
 from pmis.kit.ids import uuid7
-from pmis.ledger.idempotency import claiming
 from pmis.policy.levels import Level
 from tests.api.office import PREFIX
 from tests.races.conftest import again
@@ -68,7 +67,7 @@ async def test_i3_whoever_comes_while_it_runs_is_told_when_to_come_back(office: 
     person = office.person("operator")
     async with again(office, lock_timeout_ms=200) as (_, client):
         with psycopg.connect(office.test_database.app_dsn) as running:
-            running.execute(*claiming(f"person:{person}", key, b"running"))  # pyright: ignore[reportArgumentType]
+            running.execute("select ledger.claim(%s, %s, %s)", (f"person:{person}", key, b"running"))
             answer = await post(office, "operator", "/packages", package(office), key, client=client)
             running.rollback()
         assert (answer.status_code, answer.json()["code"]) == (409, "busy")

@@ -1,0 +1,141 @@
+"""A write session: what it defers, what it reads ahead, and what is left when it fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
+from pmis.approval.models import APPROVALS
+from pmis.approval.registry import NOUNS
+from pmis.kit import db
+from pmis.kit.ids import uuid7
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from pmis.kit.db import WriteSession
+    from tests.builders import World
+
+pytestmark = pytest.mark.anyio
+NUMBER = "insert into state.package_number values (%s, %s)"
+READ = "select last from state.package_number where project_id = %s"
+
+
+async def number_of(world: World, project: UUID) -> int | None:
+    async with world.read() as session:
+        row = await session.one(READ, (project,))
+    return row[0] if row else None
+
+
+class TestDeferred:
+    @pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
+    async def test_everything_is_run_in_order_and_committed(self, world: World, count: int):
+        projects = [uuid7() for _ in range(count)]
+        async with world.database.write() as session:
+            for number, project in enumerate(projects):
+                session.defer(NUMBER, (project, number))
+            session.defer("update state.package_number set last = last + 1000 where project_id = any(%s)", (projects,))
+            await session.commit()
+        async with world.read() as session:
+            rows = await session.all(
+                "select last from state.package_number where project_id = any(%s) order by last", (projects,)
+            )
+        assert [row[0] for row in rows] == [number + 1000 for number in range(count)]
+
+    async def test_what_follows_sees_it(self, world: World):
+        project = uuid7()
+        async with world.database.write() as session:
+            session.defer(NUMBER, (project, 7))
+            assert await session.one(READ, (project,)) == (7,)
+            await session.commit()
+        assert await number_of(world, project) == 7
+
+    async def test_one_that_fails_takes_all_of_it_back(self, world: World):
+        first, second = uuid7(), uuid7()
+
+        async def fail() -> None:
+            async with world.database.write() as session:
+                session.defer(NUMBER, (first, 1))
+                session.defer("select 1 / %s", (0,))
+                session.defer(NUMBER, (second, 1))
+                await session.commit()
+
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await fail()
+        assert (await number_of(world, first), await number_of(world, second)) == (None, None)
+        async with world.database.write() as session:
+            assert await session.one("select 1") == (1,)
+
+    async def test_a_restart_forgets_it(self, world: World):
+        project = uuid7()
+        async with world.database.write() as session:
+            session.defer(NUMBER, (project, 1))
+            await session.restart()
+            await session.commit()
+        assert await number_of(world, project) is None
+
+    async def test_text_arrives_as_it_is(self, world: World):
+        words = ["it's", 'a "b"', "back\\slash", "%s %% $1", "a; commit; --", "ümläut \U0001f6b2", "line\nbreak"]
+        async with world.database.write() as session:
+            session.defer("create temporary table said (words text) on commit drop")
+            for text in words:
+                session.defer("insert into said values (%s)", (text,))
+            assert [row[0] for row in await session.all("select words from said")] == words
+
+
+class TestAhead:
+    AHEAD = ("select %s::text", ("read ahead",))
+
+    async def rows(self, session: WriteSession, monkeypatch: pytest.MonkeyPatch, *given: object) -> tuple[object, bool]:
+        """What a statement answers, and whether the server was asked for it."""
+        asked: list[str] = []
+        real = db.Session._run
+
+        async def run(session: WriteSession, statement: str, params: object = None) -> object:
+            asked.append(statement)
+            return await real(session, statement, params)  # pyright: ignore[reportArgumentType]
+
+        monkeypatch.setattr(db.Session, "_run", run)
+        return await session.all(*given), bool(asked)  # pyright: ignore[reportArgumentType]
+
+    async def test_the_very_same_is_answered_once(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        async with world.database.write(ahead=self.AHEAD) as session:
+            assert await self.rows(session, monkeypatch, *self.AHEAD) == ([("read ahead",)], False)
+            assert await self.rows(session, monkeypatch, *self.AHEAD) == ([("read ahead",)], True)
+
+    @pytest.mark.parametrize("other", [("select %s::text", ("another",)), ("select %s::text as x", ("read ahead",))])
+    async def test_anything_else_is_asked_for(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, other: tuple[str, tuple[str, ...]]
+    ):
+        async with world.database.write(ahead=self.AHEAD) as session:
+            assert await self.rows(session, monkeypatch, *other) == ([other[1]], True)
+
+    async def test_not_after_a_change(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        project = uuid7()
+        async with world.database.write(ahead=(READ, (project,))) as session:
+            session.defer(NUMBER, (project, 3))
+            assert await self.rows(session, monkeypatch, READ, (project,)) == ([(3,)], True)
+
+    async def test_it_comes_with_the_first_statement(self, world: World):
+        async with world.database.write(("%s || '!'", ("first",)), self.AHEAD) as session:
+            assert session.first == "first!"
+            assert session.now.tzinfo is not None
+
+
+@pytest.mark.parametrize("noun", [*NOUNS, "approval"])
+async def test_rows_are_in_the_order_of_their_tables(world: World, noun: str):
+    """The functions that write rows take their values in the order of the columns."""
+    projection = APPROVALS if noun == "approval" else NOUNS[noun]
+    wanted = {noun: ("id", "version", "project_id", "doc", *projection.columns)}
+    wanted |= {child.table: child.columns for child in projection.child_tables}
+    async with world.read() as session:
+        for table, columns in wanted.items():
+            rows = await session.all(
+                "select column_name::text from information_schema.columns where table_schema = 'state' "
+                "and table_name = %s and is_generated = 'NEVER' order by ordinal_position",
+                (table,),
+            )
+            assert tuple(row[0] for row in rows) == columns

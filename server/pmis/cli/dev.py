@@ -59,6 +59,14 @@ def test(context: typer.Context) -> None:
     raise typer.Exit(code or (0 if all(sound) else 1))
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
+)
+def bench(context: typer.Context) -> None:
+    """Measure against the fastest honest program that gives the same answers, in one run; `-h` lists what to choose."""
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "bench", *context.args], check=False, cwd=_root()).returncode)
+
+
 @app.command()
 def generate(
     check: bool = typer.Option(False, "--check", help="Write nothing; fail when a page is not what the code says."),

@@ -50,6 +50,12 @@ def test_pytests_own_options_are_passed_on(tmp_path):
     assert "test_bad" not in answer.stdout
 
 
+def test_bench_hands_over_to_the_benchmark_with_its_words_and_its_exit_code(tmp_path):
+    answer = pmis("bench", "--only", "nothing", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "there is no 'nothing'; known are list, get" in answer.stderr
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A tiny project in our shape: two gated packages and their tests."""

@@ -50,7 +50,7 @@ from pmis.policy.arbitrate import Decision
 from pmis.policy.document import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from pmis.kit.db import Session, WriteSession
@@ -505,29 +505,66 @@ def proposer_principal(approval: Approval) -> Principal:
     )
 
 
+_PANELS: Final = (
+    "select 'in_force' as part, null::uuid as project_id, null::uuid as person, null::uuid as taker, "
+    "null::timestamptz as starts, null::timestamptz as ends, null::text[] as roles, version from state.policy "
+    "union all select case m.person_id when %(me)s then 'own' else 'elector' end, m.project_id, m.person_id, null, "
+    "null, null, m.roles, null from state.membership m join state.person p on p.id = m.person_id and p.active "
+    "where m.project_id = any(%(projects)s) and (m.person_id = %(me)s or m.roles && %(deciding)s::text[]) "
+    "union all select 'lent', d.project_id, d.from_person, d.to_person, d.starts_at, d.ends_at, m.roles, null "
+    "from state.delegation d join state.membership m on m.person_id = d.from_person and m.project_id = d.project_id "
+    "join state.person p on p.id = d.from_person and p.active "
+    "where d.project_id = any(%(projects)s) and not d.revoked and d.ends_at > %(at)s"
+)
+
+
+async def _panels(
+    session: Session, principal: Principal, projects: frozenset[UUID], at: datetime
+) -> Callable[[UUID | None], tuple[Candidate, _Electorate]]:
+    """What `_candidate` and `_electorate` say of each of the projects, and of none, in one statement for all."""
+    me = cast("UUID", principal.person_id)
+    rows = await session.all(
+        _PANELS, {"me": me, "projects": sorted(projects), "deciding": sorted(DECIDING_ROLES), "at": at}
+    )
+    policy = await active_policy(session, next((row[-1] for row in rows if row[0] == "in_force"), 0))
+    own: dict[UUID | None, frozenset[Role]] = {None: principal.roles_in(None)}
+    lent: dict[UUID | None, list[Delegation]] = {}
+    electors: dict[UUID | None, set[UUID]] = {}
+    for part, project, person, taker, starts, ends, roles, _ in rows:
+        held = frozenset(Role(role) for role in roles or ())
+        if part == "own":
+            own[project] = held
+        if part == "lent":
+            lent.setdefault(project, []).append(Delegation(person, taker, starts, ends, project, held))
+        elif policy.solo.enabled and not held.isdisjoint(DECIDING_ROLES):
+            electors.setdefault(project, set()).add(person)
+
+    def panel(project: UUID | None) -> tuple[Candidate, _Electorate]:
+        delegations, others = tuple(lent.get(project, ())), frozenset(electors.get(project, ()))
+        candidate = Candidate(me, own.get(project, frozenset[Role]()))
+        return candidate, _Electorate(policy, at, delegations, others)
+
+    return panel
+
+
 async def waits_for(
     session: Session, principal: Principal, approvals: Sequence[Approval], at: datetime
 ) -> list[Approval]:
     """Those of the approvals that this principal could decide or confirm right now."""
-    mine: list[Approval] = []
     if principal.kind != "person":
-        return mine
-    policy = await active_policy(session)
-    known: dict[UUID | None, tuple[Candidate, _Electorate]] = {}
-    for approval in approvals:
-        if not approval.is_open or (approval.expires_at is not None and at >= approval.expires_at):
-            continue
+        return []
+    waiting = [one for one in approvals if one.is_open and (one.expires_at is None or at < one.expires_at)]
+    if not waiting:
+        return []
+    projects = frozenset(one.project_id for one in waiting if one.project_id is not None)
+    panel = await _panels(session, principal, projects, at)
+    mine: list[Approval] = []
+    for approval in waiting:
         if approval.status == "confirmation_required":
             if approval.proposer.person_id == principal.person_id:
                 mine.append(approval)
             continue
-        project = approval.project_id
-        if project not in known:
-            known[project] = (
-                await _candidate(session, principal, project),
-                await _electorate(session, project, at, policy),
-            )
-        candidate, electorate = known[project]
+        candidate, electorate = panel(approval.project_id)
         try:
             may_decide(_round(approval, electorate), candidate)
         except DecisionRefusedError:

@@ -68,7 +68,7 @@ async def write(
                 if isinstance(again, Answer):
                     return await _replayed(session, call, again)
                 held = again
-        settle(session, held, replace(answer, access=_access(call)))
+        settle(session, held, answer if answer.project_id else replace(answer, access=_access(call)))
         await session.commit()
     return _response(shown)
 
@@ -102,8 +102,9 @@ async def _replayed(session: Session, call: Call, answer: Answer) -> Response:
 
 async def _opened(session: Session, call: Call, answer: Answer) -> Answer:
     """The answer with what lies in the vault, as far as the caller may see it; it is kept without."""
-    shown = await reveal(session, call.parts.vault, call.principal, [answer.body.decode()], project=answer.project_id)
-    return replace(answer, body=shown[0].encode())
+    text = answer.body.decode()
+    shown = await reveal(session, call.parts.vault, call.principal, [text], project=answer.project_id)
+    return answer if shown[0] is text else replace(answer, body=shown[0].encode())
 
 
 def _access(call: Call) -> str:

@@ -186,7 +186,7 @@ class Routes:
                 entity = await entity_as_of(session, self.noun, identity, at)
                 if entity is None:
                     raise NotFoundError(f"This {self.resource.label} did not exist at that time.")
-                doc = entity.model_dump_json()
+                doc = entity.doc
             if self.noun.secret_fields:
                 doc = (await self._revealed(session, call, [doc]))[0]
         # Documents begin with id and version, in this order, by the definition of Entity.
@@ -349,8 +349,8 @@ class Routes:
 def answer_of(call: Call, outcome: Outcome, *, path: str | None, created: bool = False) -> Answer:
     """The answer to a proposal: the record when it was applied, the approval when it waits; the vault is not opened."""
     entity = outcome.entities[0] if outcome.entities else None
-    resource = entity.model_dump_json() if entity else None
-    approval = outcome.approval.model_dump_json() if outcome.approval else None
+    resource = entity.doc if entity else None
+    approval = outcome.approval.doc if outcome.approval else None
     base = "/api/v1" if "/api/v1/" in call.request.url.path else "/api"
     location = None
     if outcome.outcome != "applied" and outcome.approval:

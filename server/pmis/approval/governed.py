@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -229,7 +230,7 @@ class Noun(Projection[E]):
             if change.operation == "restore":
                 raise NothingToChangeError("It is not deleted.")
             raise DeletedRecordError(f"This {self.label} was deleted on {entity.deleted_at}. Restore it first.")
-        before = entity.model_dump(mode="json")
+        before = entity.plain
         if change.operation == "transition":
             return [self._transition(before, change, situation)]
         self._require_thawed(before, change, situation)
@@ -309,13 +310,13 @@ class Noun(Projection[E]):
         )
         if change.operation == "create":
             # A field that keeps its default was not chosen: nobody is made an administrator by being none.
-            usual = {name: field.default for name, field in self.create_input.model_fields.items()}
+            usual = _defaults(self.create_input)
             changed = frozenset(
                 name
                 for name, value in change.patch.items()
                 if value not in (None, {}, []) and (name not in usual or value != usual[name])
             )
-        before = entity.model_dump(mode="json") if entity else {}
+        before: Mapping[str, Any] = entity.plain if entity else {}
         return Facts(
             operation=change.operation,
             target_type=self.stream_type,
@@ -329,6 +330,11 @@ class Noun(Projection[E]):
             stated_impact=situation.stated_impact,
             stated_uncertainty=situation.stated_uncertainty,
         )
+
+
+@cache
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    return {name: field.default for name, field in model.model_fields.items()}
 
 
 _GUARDED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {

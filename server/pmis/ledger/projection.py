@@ -1,7 +1,9 @@
 """State made from events: an entity, how an event changes it, and the row it stands in."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, final
 from uuid import UUID
 
@@ -21,6 +23,16 @@ class Entity(BaseModel):
     project_id: UUID | None
     created_at: datetime
     updated_at: datetime
+
+    @cached_property
+    def doc(self) -> str:
+        """Its JSON text, made once."""
+        return self.model_dump_json()
+
+    @cached_property
+    def plain(self) -> Mapping[str, Any]:
+        """Its fields in JSON form, made once, for reading only."""
+        return self.model_dump(mode="json")
 
 
 E = TypeVar("E", bound=Entity)
@@ -63,6 +75,8 @@ class Projection(Generic[E]):
             values = self.begin(event, payload)
         else:
             values = {**entity.__dict__, **self.change(entity, event, payload)}
+            for cached in ("doc", "plain"):
+                values.pop(cached, None)
         values.update(
             id=event.stream_id,
             version=event.stream_version,
@@ -99,7 +113,7 @@ class Projection(Generic[E]):
             entity.id,
             entity.version,
             entity.project_id,
-            entity.model_dump_json(),
+            entity.doc,
             *(getattr(entity, column) for column in self.columns),
         )
 

@@ -115,12 +115,12 @@ class PackageNoun(Noun[Package]):
         return {}
 
     def _after(self, entity: Package | None, change: Change) -> dict[str, Any]:
-        before = entity.model_dump(mode="json") if entity else {}
+        before: Mapping[str, Any] = entity.plain if entity else {}
         return {**before, **change.patch}
 
     def facts(self, entity: Package | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
         """Money, its share of the budget, and the slip of the planned end, beside what every noun tells."""
-        before = entity.model_dump(mode="json") if entity else {}
+        before: Mapping[str, Any] = entity.plain if entity else {}
         after = self._after(entity, change)
         amount_before, currency_before = rules.money(before)
         amount_after, currency_after = rules.money(after)
@@ -163,7 +163,7 @@ class PackageNoun(Noun[Package]):
         )
         if row is None:
             raise BadReferenceError(f"package_type: this project has no package type {name!r}.", field="package_type")
-        before = entity.model_dump(mode="json") if entity else {}
+        before: Mapping[str, Any] = entity.plain if entity else {}
         changed = self.diff(before, {"data": change.patch.get("data", {})}).get("data")
         data = changed["to"] if changed else before.get("data", {})
         try:

@@ -108,6 +108,13 @@ class Principal:
     roles: Mapping[UUID, frozenset[Role]] = field(default_factory=dict[UUID, frozenset[Role]])
     instance_admin: bool = False
     instance_auditor: bool = False
+    _on_instance: frozenset[Role] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out, once, what counts on the instance."""
+        held = {Role.ADMIN: self.instance_admin, Role.AUDITOR: self.instance_auditor}
+        held[Role.EXECUTIVE] = any(Role.EXECUTIVE in roles for roles in self.roles.values())
+        object.__setattr__(self, "_on_instance", frozenset(role for role, holds in held.items() if holds))
 
     @property
     def ref(self) -> str:
@@ -142,17 +149,7 @@ class Principal:
         return theirs if self.kind == "system" else theirs & self._own_roles(project_id)
 
     def _own_roles(self, project_id: UUID | None) -> frozenset[Role]:
-        return self._instance_roles() if project_id is None else self.roles.get(project_id, frozenset())
-
-    def _instance_roles(self) -> frozenset[Role]:
-        held: set[Role] = set()
-        if self.instance_admin:
-            held.add(Role.ADMIN)
-        if self.instance_auditor:
-            held.add(Role.AUDITOR)
-        if any(Role.EXECUTIVE in roles for roles in self.roles.values()):
-            held.add(Role.EXECUTIVE)
-        return frozenset(held)
+        return self._on_instance if project_id is None else self.roles.get(project_id, frozenset())
 
 
 def permitted(principal: Principal, project_id: UUID | None) -> frozenset[Action]:

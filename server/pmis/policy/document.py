@@ -24,7 +24,7 @@ from pmis.policy.access import DECIDING_ROLES, Role
 from pmis.policy.approvers import Order, Step
 from pmis.policy.levels import APPROVAL_ROUTES, Level, Route
 from pmis.policy.lifecycle import Lifecycle, Phase
-from pmis.policy.strict import DecimalText, Hours, Identifier, LevelWord, Names, Roles, Sentence, Strict
+from pmis.policy.strict import DecimalText, Hours, Identifier, LevelWord, Names, No, Roles, Sentence, Strict, Yes
 
 FORMAT: Final = "pmis-policy-v1"
 ANY: Final = "*"
@@ -123,8 +123,8 @@ class When(Strict):
     phase: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
     fields: Names | None = None
     flags: Names | None = None
-    currency_changes: Literal[True] | None = None
-    share_unknown: Literal[True] | None = None
+    currency_changes: Yes | None = None
+    share_unknown: Yes | None = None
     share_above: DecimalText | None = None
     delta_above: Thresholds | None = None
     amount_above: Thresholds | None = None
@@ -397,7 +397,7 @@ class Delegations(Strict):
     """What a delegation may be. A borrowed seat is never lent on."""
 
     max_days: Annotated[int, Field(ge=1, le=366)]
-    redelegation: Literal[False]
+    redelegation: No
 
     @property
     def longest(self) -> timedelta:

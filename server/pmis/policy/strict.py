@@ -1,7 +1,7 @@
 """The base of everything in a policy document: strict, frozen, and nothing unknown."""
 
 from decimal import Decimal
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -48,6 +48,25 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 # Tuples rather than sets: a document is written back exactly as it was read.
 Names = Annotated[tuple[Identifier, ...], Field(min_length=1), AfterValidator(_distinct)]
 Roles = Annotated[tuple[Role, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+def _yes(value: object) -> object:
+    # To Python 1 is equal to true, and a literal asks for no more than that.
+    if value is not True:
+        raise PydanticCustomError("yes", "use true, or leave it out")
+    return value
+
+
+def _no(value: object) -> object:
+    if value is not False:
+        raise PydanticCustomError("no", "use false")
+    return value
+
+
+Yes = Annotated[Literal[True], BeforeValidator(_yes)]
+"""What can only be so, or not be said."""
+No = Annotated[Literal[False], BeforeValidator(_no)]
+"""What is not to be had, and says so."""
 
 MAX_PLACES: Final = 8
 MAX_TEXT: Final = 30

@@ -191,8 +191,12 @@ SHAPE = [
         "analyst does not decide; use admin or",
     ),
     (changed(("/tiers/levels/0/step/people", ["Ada"])), "/tiers/levels/0/step/people/0", "valid UUID"),
-    (changed(("/delegation/redelegation", True)), "/delegation/redelegation", "use False"),
-    (changed(("/impact/rules/0/when/share_unknown", False)), "/impact/rules/0/when/share_unknown", "use True"),
+    (changed(("/delegation/redelegation", True)), "/delegation/redelegation", "use false"),
+    (
+        changed(("/impact/rules/0/when/share_unknown", False)),
+        "/impact/rules/0/when/share_unknown",
+        "use true, or leave it out",
+    ),
     (
         changed(("/impact/rules/0/when/share_above", "0.1.2")),
         "/impact/rules/0/when/share_above",
@@ -546,6 +550,32 @@ def test_mutated_documents_are_refused_where_they_were_mutated(
 def test_twin_a_lenient_reader_is_caught(prop: Callable[..., None], strategies: dict[str, st.SearchStrategy[Any]]):
     with pytest.raises(AssertionError):
         run(prop, {"parse": st.just(lenient), **strategies}, examples=150, derandomize=True)
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong", "said"),
+    [
+        ("/impact/rules/8/when/share_unknown", 1, "use true, or leave it out"),
+        ("/impact/rules/8/when/share_unknown", False, "use true, or leave it out"),
+        ("/impact/rules/4/when/currency_changes", 1.0, "use true, or leave it out"),
+        ("/delegation/redelegation", 0, "use false"),
+        ("/delegation/redelegation", True, "use false"),
+    ],
+)
+def test_a_number_is_no_boolean_where_only_one_boolean_is_allowed(where, wrong, said):
+    assert faults(changed((where, wrong))) == {where: said}
+
+
+def test_every_place_refuses_every_wrong_type():
+    """All of them, once for each path of the same shape: random examples met the three bad ones once in a while."""
+    seen: set[tuple[Any, ...]] = set()
+    for number, where in PLACES:
+        for pick, wrong in enumerate(wrong_types(at(SHIPPED[number], where))):
+            shape = (*("#" if isinstance(part, int) else part for part in where), type(wrong), pick)
+            if shape not in seen:
+                seen.add(shape)
+                wrong_type_is_refused(Policy.parse, (number, where), pick)
+    assert len(seen) > 1000
 
 
 def test_mutations_reach_the_whole_document():

@@ -192,7 +192,7 @@ async def _waiting(
     mine: list[str] = []
     scanned = 0
     filters = {"status": ",".join(sorted(OPEN)), **filters}
-    order = sort or LISTING.default_order
+    order = LISTING.default_order if sort is None else sort
     while True:
         found = await _all(session, call, scope, filters, order, cursor, MAX_LIMIT)
         approvals = [Approval.model_validate_json(doc) for doc in found.docs]

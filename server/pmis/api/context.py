@@ -12,6 +12,7 @@ from pmis.identity.tokens import Tokens
 from pmis.kit.clock import Clock
 from pmis.kit.db import Database
 from pmis.kit.errors import InvalidInputError, MalformedRequestError, UnauthenticatedError
+from pmis.ledger.idempotency import require_key
 from pmis.ledger.vault import Vault
 from pmis.policy.levels import Level
 
@@ -119,6 +120,13 @@ def if_match(request: Request) -> int | None:
     if not _TAG.fullmatch(header):
         raise MalformedRequestError('If-Match must be the ETag of the record as it was read, such as "3".')
     return int(header[1:-1])
+
+
+def require_good_key(request: Request) -> None:
+    """Raise MalformedKeyError for an `Idempotency-Key` that is none, where no answer is kept under it either."""
+    header = request.headers.get("idempotency-key")
+    if header is not None:
+        require_key(header)
 
 
 def etag(version: int) -> str:

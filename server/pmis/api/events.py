@@ -55,7 +55,7 @@ async def events_page(
 ) -> tuple[bytes, str | None]:
     """A page of events, the newest first, and the cursor of the next one."""
     values = list(params)
-    if cursor:
+    if cursor is not None:
         position = decode_cursor(cursor, "-position", 1)[0]
         if type(position) is not int or not 0 <= position <= _MAX_POSITION:
             raise foreign_cursor()

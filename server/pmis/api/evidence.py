@@ -16,14 +16,14 @@ from starlette.responses import FileResponse, Response
 
 from pmis.api import docs
 from pmis.api.audit import visible_event
-from pmis.api.context import Call, caller, require_known_parameters
+from pmis.api.context import Call, caller, require_good_key, require_known_parameters
 from pmis.api.resources import limit_of, next_link, project_named
 from pmis.approval.governed import Input, parse_input
 from pmis.approval.propose import actor_of
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import ConflictError
 from pmis.kit.ids import uuid7
-from pmis.kit.paging import decode_cursor, encode_cursor
+from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
 from pmis.ledger.checkpoint import previous_keys_of, signer_of
 from pmis.ledger.event import Fact, Origin
 from pmis.ledger.export import Exported, export_file
@@ -128,9 +128,11 @@ async def list_checkpoints(request: Request) -> Response:
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     limit = limit_of(request)
     below = 2**62
-    if cursor := request.query_params.get("cursor"):
+    if (cursor := request.query_params.get("cursor")) is not None:
         found = decode_cursor(cursor, "-size", 1)[0]
-        below = found if isinstance(found, int) else 0
+        if type(found) is not int or not 0 <= found <= below:
+            raise foreign_cursor()
+        below = found
     async with call.parts.database.read() as session:
         rows = await session.all(
             "select size, root, signed_at, note from ledger.checkpoint where size < %s order by size desc limit %s",
@@ -201,6 +203,7 @@ async def verify_log(request: Request) -> Response:
     """Export the log to a scratch file and let the stand-alone verifier judge it, kept checkpoints included."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
+    require_good_key(request)
     docs.require_json(request)
     parse_input(Verify, await request.body())
     authorize(call.principal, Action.VERIFY, None)

@@ -12,7 +12,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import Call, caller, require_known_parameters, uuid_or_none
+from pmis.api.context import Call, caller, require_good_key, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
 from pmis.api.resources import Routes, flag, project_named, readable_projects
 from pmis.api.secrets import reveal
@@ -118,6 +118,7 @@ async def import_ocds(request: Request) -> Response:
     """Import a file, or show what it would do."""
     call = await caller(request)
     require_known_parameters(request, frozenset({"project", "file", "dry_run", "confirm", "progress", "digest"}))
+    require_good_key(request)
     given = request.query_params
     dry_run, confirm = flag(request, "dry_run"), flag(request, "confirm")
     name, progress, shown = _file_name(request), _progress(request, call), _digest(request)

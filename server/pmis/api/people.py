@@ -62,7 +62,7 @@ async def list_people(request: Request) -> Response:
     limit = limit_of(request)
     cursor = request.query_params.get("cursor")
     params = {**_sees(call), "limit": limit + 1, "after": None}
-    if cursor:
+    if cursor is not None:
         params["after"] = uuid_or_none(str(decode_cursor(cursor, "id", 1)[0]))
         if params["after"] is None:
             raise foreign_cursor()

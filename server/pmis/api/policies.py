@@ -10,7 +10,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import caller, etag, if_match, require_known_parameters
+from pmis.api.context import caller, etag, if_match, require_good_key, require_known_parameters
 from pmis.api.edge import write
 from pmis.api.resources import answer_of
 from pmis.approval.governed import Input, LevelName, parse_input
@@ -103,6 +103,7 @@ async def simulate(request: Request) -> Response:
     """What the policy would say."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
+    require_good_key(request)
     docs.require_json(request)
     said = parse_input(Simulate, await request.body())
     async with call.parts.database.read() as session:

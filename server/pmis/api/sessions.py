@@ -10,7 +10,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import caller, parts_of, require_known_parameters
+from pmis.api.context import caller, parts_of, require_good_key, require_known_parameters
 from pmis.approval.governed import Input, parse_input
 from pmis.identity.passwords import verify_password
 from pmis.identity.principals import load_principal
@@ -52,6 +52,7 @@ class Me(BaseModel):
 async def login(request: Request) -> Response:
     """Answer an access token for the right password; the same refusal, after the same time, for everything else."""
     require_known_parameters(request, frozenset())
+    require_good_key(request)
     docs.require_json(request)
     said = parse_input(Login, await request.body())
     parts = parts_of(request)

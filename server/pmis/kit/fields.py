@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -31,8 +32,14 @@ def _amount(value: Any) -> Decimal:  # noqa: ANN401 - whatever the JSON held
     return amount.quantize(Decimal(1).scaleb(-max(places, _MIN_PLACES)))
 
 
+@lru_cache(maxsize=1)
+def _time_zones() -> frozenset[str]:
+    # Each call of the library's own reads hundreds of files.
+    return frozenset(available_timezones())
+
+
 def _time_zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in _time_zones():
         message = f"{value!r} is not a time zone of the IANA database, such as Europe/Berlin"
         raise ValueError(message)
     ZoneInfo(value)

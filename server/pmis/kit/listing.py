@@ -171,7 +171,7 @@ async def page(
     `sort` is the name of an order, with a leading minus for the other direction. Rows without a value in the column
     that is sorted by are not in the list. `instance` adds what lies in no project.
     """
-    order = sort or listing.default_order
+    order = listing.default_order if sort is None else sort
     descending = order.startswith("-")
     name = order.removeprefix("-")
     if name not in listing.orders:
@@ -190,7 +190,7 @@ async def page(
                 errors=[{"pointer": f"/query/{parameter}", "message": str(error), "type": "value_error"}],
             ) from None
     keys = 1 if listing.orders[name] == "id" else 2
-    if cursor:
+    if cursor is not None:
         columns = [listing.table.c[listing.orders[name]], listing.table.c.id][-keys:]
         for i, (value, column) in enumerate(zip(decode_cursor(cursor, order, keys), columns, strict=True)):
             params[f"after{i}"] = _typed(value, column)
@@ -199,7 +199,8 @@ async def page(
         params["projects"] = list(projects)
     else:
         params["project"] = projects[0]
-    statement = _statement(listing, tuple(sorted(filters)), name, descending, bool(cursor), deleted, spread, instance)
+    after = cursor is not None
+    statement = _statement(listing, tuple(sorted(filters)), name, descending, after, deleted, spread, instance)
     rows = await session.all(statement, params)
     following = None
     if len(rows) > limit:

@@ -68,7 +68,7 @@ async def write(
                 if isinstance(again, Answer):
                     return await _replayed(session, call, again)
                 held = again
-        settle(session, held, answer if answer.project_id else replace(answer, access=_access(call)))
+        settle(session, held, replace(answer, access=_access(call)))
         await session.commit()
     return _response(shown)
 

@@ -154,27 +154,70 @@ class TestWho:
             await world.withdraw("analyst", approval)
 
 
-class TestWaitsFor:
-    async def _those(self, world: World, principal: Principal, *approvals: Approval, after: int = 0) -> list[UUID]:
-        at = datetime.now(UTC) + timedelta(days=after)
-        async with world.read() as session:
-            return [one.id for one in await decide.waits_for(session, principal, approvals, at)]
+async def those_for(world: World, principal: Principal, *approvals: Approval, after: int = 0) -> list[UUID]:
+    """Which of the approvals wait for somebody, some days from now."""
+    at = datetime.now(UTC) + timedelta(days=after)
+    async with world.read() as session:
+        return [one.id for one in await decide.waits_for(session, principal, approvals, at)]
 
+
+async def lend(world: World, giver: str, taker: str) -> UUID:
+    """Lend a seat for a day that began a while ago."""
+    now = datetime.now(UTC)
+    patch = {
+        "to_person": str(world.people[taker]),
+        "starts_at": (now - timedelta(hours=1)).isoformat(),
+        "ends_at": (now + timedelta(days=1)).isoformat(),
+    }
+    return (await world.do("delegation", "create", None, patch, who=giver)).id
+
+
+class TestWaitsFor:
     async def test_each_sees_what_they_can_decide_or_confirm(self, world: World):
         pending, own = await waiting(world), await to_confirm(world)
         for who, expected in (("admin", [pending.id]), ("operator", [own.id]), ("analyst", []), ("viewer", [])):
-            assert await self._those(world, await world.principal(who), pending, own) == expected
+            assert await those_for(world, await world.principal(who), pending, own) == expected
+
+    async def test_it_is_exactly_what_they_would_be_let_do(self, world: World):
+        """Asked at once for everything, and each said for itself: with lent seats, seats taken back, and one's own."""
+        await lend(world, "executive", "viewer")
+        await lend(world, "admin", "analyst")
+        taken_back = await lend(world, "admin2", "operator")
+        await world.do("delegation", "patch", taken_back, {"revoked": True}, who="admin2")
+        vendor = str((await world.make_party()).id)
+        approvals = [await waiting(world, who, title=who) for who in ("analyst", "admin", "executive", "agent:admin2")]
+        approvals += [await waiting(world, who, vendor_id=vendor) for who in ("analyst", "admin", "executive")]
+        let: set[tuple[str, int]] = set()
+        for who in world.people:
+            principal = await world.principal(who)
+            expected: list[UUID] = []
+            for i, approval in enumerate(approvals):
+                async with world.database.write() as session:
+                    try:
+                        await decide.say(
+                            session, world.vault, await world.request(session, who), approval.id, "approve"
+                        )
+                    except (DecisionRefusedError, NotFoundError):
+                        continue
+                expected.append(approval.id)
+                let.add((who, i))
+            if who not in ("root", "outsider"):
+                assert await those_for(world, principal, *approvals) == expected, who
+        # The proposer's stand-in is let do nothing of theirs, and a seat that was taken back is none.
+        assert {who for who, _ in let} == {"admin", "admin2", "executive", "viewer", "analyst"}
+        assert ("analyst", 1) not in let
+        assert ("viewer", 4) in let
 
     async def test_nothing_waits_for_an_agent(self, world: World):
         approval = await waiting(world)
-        assert await self._those(world, await world.principal("agent:admin"), approval) == []
+        assert await those_for(world, await world.principal("agent:admin"), approval) == []
 
     async def test_what_is_over_waits_for_nobody(self, world: World):
         approval = await waiting(world)
         ended = await world.withdraw("analyst", approval)
         admin = await world.principal("admin")
-        assert await self._those(world, admin, ended) == []
-        assert await self._those(world, admin, approval, after=365) == []
+        assert await those_for(world, admin, ended) == []
+        assert await those_for(world, admin, approval, after=365) == []
 
 
 class TestDrift:
@@ -280,15 +323,29 @@ class TestAnotherPolicy:
         async with opened(make_database("policy")) as pool:
             yield await make_world(pool, roles={**_ROLES, "executive2": ("executive",)})
 
-    async def test_r8_an_approval_holds_under_the_policy_that_asked_for_it(self, world: World):
-        pending, own = await waiting(world), await to_confirm(world)
+    async def _reign(self, world: World, **changes: Any) -> None:
         document = (await world.get("policy", POLICY_ID)).document
-        patch = {"document": {**document, "name": "Another policy"}}
-        outcome = await world.propose("root", "policy", "patch", POLICY_ID, patch)
+        outcome = await world.propose("root", "policy", "patch", POLICY_ID, {"document": {**document, **changes}})
         assert outcome.approval is not None
         for who in ("executive", "executive2"):
             await world.say(who, outcome.approval, "approve")
         assert (await world.approval(outcome.approval)).status == "applied"
+
+    async def test_whoever_is_alone_is_asked_for_an_exception_where_the_policy_knows_one(self, world: World):
+        alone = await make_world(world.database, roles={"admin": ("admin",), "operator": ("operator",)})
+        own = await waiting(alone, "admin")
+        assert await those_for(alone, await alone.principal("admin"), own) == []
+        await alone.withdraw("admin", own)
+        await self._reign(world, solo={"enabled": True})
+        own, others = await waiting(alone, "admin"), await waiting(world, "admin")
+        assert await those_for(alone, await alone.principal("admin"), own) == [own.id]
+        assert await those_for(world, await world.principal("admin"), others) == []
+        await alone.say("admin", own, "approve")
+        assert (await alone.approval(own)).verdicts[0].exception
+
+    async def test_r8_an_approval_holds_under_the_policy_that_asked_for_it(self, world: World):
+        pending, own = await waiting(world), await to_confirm(world)
+        await self._reign(world, name="Another policy")
         for who, approval, verdict in (("admin", pending, "approve"), ("operator", own, "confirm")):
             with pytest.raises(ApprovalVoidError, match="the policy changed from version 1 to 2"):
                 await world.say(who, approval, verdict)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
-from bench import data, database, measure
+from bench import data, database, measure, redmine
 from bench.load import MAX_SECONDS, Load, Player, choose_generator
 from bench.report import Asked, Key, Run, Upkeep, gates_table, rates_table, upkeep_table
 from bench.targets import ROOT, SCENARIOS, Floor, Pmis, Scenario, Target, TargetError, chunks
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 
     import psycopg
 
-TARGETS: Final[dict[str, type[Target]]] = {"floor": Floor, "pmis": Pmis}
+TARGETS: Final[dict[str, type[Target]]] = {
+    "floor": Floor,
+    "pmis": Pmis,
+    **({"redmine": redmine.Redmine} if redmine.installed() else {}),
+}
 # Transitions are used up: each client count gets fresh drafts, and a round ends when its share of them is gone.
 TRANSITIONS: Final = {1: 600, 16: 1500, 64: 1500}
 WARM_UP: Final = 300
@@ -162,7 +166,7 @@ class Bench:
         requests: dict[str, list[bytes]] = {}
         for target in self.targets:
             requests[str(target)] = [] if once else target.requests(scenario, 0)
-            warm = target.requests(scenario, WARM_UP) if once else requests[str(target)]
+            warm = target.requests(scenario, round(WARM_UP * target.patience)) if once else requests[str(target)]
             self.player.play(target.port, warm, clients=16, seconds=1, load=scenario.load)
             if target.count == self.options.packages[0]:
                 self._count_statements(scenario, target)
@@ -170,7 +174,8 @@ class Bench:
         for clients in self.options.clients:
             for number in range(self.options.rounds):
                 for target in self.targets:
-                    share = target.requests(scenario, TRANSITIONS.get(clients, 1500)) if once else requests[str(target)]
+                    drafts = round(TRANSITIONS.get(clients, 1500) * target.patience)
+                    share = target.requests(scenario, drafts) if once else requests[str(target)]
                     with console.status(f"{scenario.title}: {target}, {clients} clients, round {number + 1}"):
                         self._round(scenario, target, clients, share)
 

@@ -219,8 +219,8 @@ class Run:
             wrong = 0
             for key, cell in self.cells.items():
                 if key.target == target:
-                    expected = next(str(s.expected) for s in self.scenarios if s.name == key.scenario)
-                    unexpected = sum(number for status, number in cell.statuses.items() if status != expected)
+                    expected = next(s.expected for s in self.scenarios if s.name == key.scenario)
+                    unexpected = sum(number for status, number in cell.statuses.items() if status not in expected)
                     wrong += max(cell.errors, unexpected)
             yield Gate(f"{target}: errors and unexpected answers", wrong, 0, at_least=False)
 
@@ -287,9 +287,10 @@ def _shown(value: float | None, digits: int = 2) -> str:
 
 def rates_table(run: Run, count: int) -> Table:
     """Rates, latencies and costs of one size."""
+    peers = [name for name in run.targets if name not in ("floor", "pmis")]
     table = Table(
-        "scenario", "clients", "who", "req/s", "÷ floor", "by CPU", "p50 ms", "p95", "p99",
-        "errors", "SQL", "app ms", "db ms", "bytes", "noise",
+        "scenario", "clients", "who", "req/s", "÷ floor", "by CPU", *(f"÷ {peer}" for peer in peers), "p50 ms", "p95",
+        "p99", "errors", "SQL", "app ms", "db ms", "bytes", "noise",
         title=f"{count:,} packages", box=box.SIMPLE_HEAD, title_justify="left",
     )  # fmt: skip
     for column in table.columns[3:]:
@@ -307,6 +308,10 @@ def rates_table(run: Run, count: int) -> Table:
                     by_cpu = run.cpu_ratio(scenario.name, count, clients, of=target, to="floor")
                 table.add_row(
                     scenario.title, str(clients), target, _shown(cell.rate, 0), _shown(ratio), _shown(by_cpu),
+                    *(
+                        _shown(None if target == peer else run.ratio(scenario.name, count, clients, of=target, to=peer))
+                        for peer in peers
+                    ),
                     *(_shown(cell.latency(name), 1) for name in ("p50", "p95", "p99")),
                     str(cell.errors), _shown(asked.statements, 1) if asked else "-",
                     _shown(cell.cpu("app")), _shown(cell.cpu("database")),

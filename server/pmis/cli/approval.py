@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="approval", help="Approvals: what waits, and what is said to it.", no_args_is_help=True)
 _APPROVAL: Final[Any] = typer.Argument(
-    metavar="APPROVAL", help="The id, or the last 8 digits of it as lists show them."
+    metavar="APPROVAL",
+    help="The id, the last 8 digits of it as lists show them, or, while it waits, the code of a package it is about.",
 )
 _REASON: Final[Any] = typer.Option(..., "--reason", metavar="TEXT", help="Why; the proposer reads it.")
 _DIGEST: Final[Any] = typer.Option(
@@ -43,8 +44,8 @@ def _what(approval: Json, _lookup: Lookup) -> str:
 
 _COLUMNS: Final = (
     Column("ID", lambda one, _: short(str(one["id"]))),
-    Column("PROPOSED (UTC)", lambda one, _: moment(one["created_at"])),
-    Column("BY", lambda one, _: printable(str(one["proposer"]["name"])), flexible=True),
+    Column("PROPOSED (UTC)", lambda one, _: moment(one["created_at"]), spare=True),
+    Column("BY", lambda one, _: printable(str(one["proposer"]["name"])), flexible=True, spare=True),
     Column("WHAT", _what, flexible=True),
     Column("STATUS", lambda one, _: printable(str(one["status"])), status=True),
     Column("NEEDS", _needs, flexible=True),
@@ -202,7 +203,7 @@ def revise(
     as_json: bool = options.JSON,
 ) -> None:
     """Propose again what was sent back, went stale or expired: the same, but for what --set says."""
-    fields = options.assignments(set_fields, "--set")
+    fields = options.field_assignments(set_fields)
     with connected(account, as_json=as_json) as api:
         lookup = Lookup(api)
         old = api.get("approvals", lookup.approval(approval)).json

@@ -121,22 +121,39 @@ class Lookup:
         )
 
     def approval(self, text: str) -> str:
-        """An approval by id or short id; those that wait are looked at first."""
+        """An approval by id or short id, or by the code of a package that it is about while it waits."""
         whole = full_id(text)
         if whole:
             return whole
-        fragment = self._fragment("approval", text)
         waiting = self._api.every("approvals", at_most=SCANNED, status="pending,confirmation_required")
-        found = _matching(waiting, fragment)
-        # The last digits are random, so one that waits is the one. The first ones only tell the time.
-        if len(found) != 1 or not found[0]["id"].replace("-", "").endswith(fragment):
-            found = _matching(self._api.every("approvals", at_most=SCANNED, sort="-created_at"), fragment)
+        package = self._package_called(text)
+        if package is not None:
+            found = [one for one in waiting if any(change["target"] == package for change in one["changes"])]
+        else:
+            fragment = self._fragment("approval", text)
+            found = _matching(waiting, fragment)
+            # The last digits are random, so one that waits is the one. The first ones only tell the time.
+            if len(found) != 1 or not found[0]["id"].replace("-", "").endswith(fragment):
+                found = _matching(self._api.every("approvals", at_most=SCANNED, sort="-created_at"), fragment)
+        if package is not None and not found:
+            raise NotFoundError(f"No approval waits about {printable(text)}; one that is closed is named by its id.")
         return self._only(
             [item["id"] for item in found],
             "approval",
             text,
             [f"{item['id']} ({printable(str(item.get('label', '')))})" for item in found],
         )
+
+    def _package_called(self, text: str) -> str | None:
+        """The id of the package with this code; None for what is no code, or may be a short id and is nobody's."""
+        if not _CODE.fullmatch(text.lower()):
+            return None
+        try:
+            return self.package(text.upper())
+        except RefusedError as error:
+            if error.problem.get("status") == _NOT_FOUND and _FRAGMENT.fullmatch(text.replace("-", "").lower()):
+                return None
+            raise
 
     def _by_fragment(self, path: str, text: str) -> str:
         label = _LABELS[path]

@@ -39,7 +39,8 @@ SET: Final[Any] = typer.Option(
     [],
     "--set",
     metavar="FIELD=VALUE",
-    help="Any field of the API by its name. The value is JSON, or text when it is not; null empties. May be repeated.",
+    help="Any field of the API by its name. The value is JSON, or text when it is not; a number stays as it is "
+    "written, null empties. May be repeated.",
 )
 DATA: Final[Any] = typer.Option(
     [],
@@ -86,12 +87,22 @@ def assignments(given: list[str], option: str) -> dict[str, Any]:
     return found
 
 
+def field_assignments(given: list[str]) -> dict[str, Any]:
+    """What --set gives, field by field. No field of a record is a bare number: an amount is a text of digits."""
+    found = assignments(given, "--set")
+    for item in given:
+        name, _, text = item.partition("=")
+        if isinstance(found[name], (int, float)) and not isinstance(found[name], bool):
+            found[name] = text.strip()
+    return found
+
+
 def fields_of(
     named: dict[str, Any], given: list[str], data: list[str] | None = None, *, flags: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """The fields that options of their own, --set and --data give together; raises BadParameter for one given twice."""
     fields = {name: value for name, value in named.items() if value is not None}
-    for name, value in assignments(given, "--set").items():
+    for name, value in field_assignments(given).items():
         if name in fields:
             raise typer.BadParameter(
                 f"{printable(name)!r} is also given by {(flags or {}).get(name, 'another option')}.", param_hint="--set"

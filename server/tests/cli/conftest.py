@@ -102,16 +102,22 @@ async def _load_demo(database: TestDatabase) -> None:
 def live_api(
     make_database: Callable[[str], TestDatabase], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveApi]:
+    """The API with the demo in it, and with whatever the tests before have made."""
+    with serving_demo(make_database("cli"), tmp_path_factory.mktemp("live")) as api:
+        yield api
+
+
+@contextlib.contextmanager
+def serving_demo(database: TestDatabase, folder: Path) -> Generator[LiveApi]:
     """The API with the demo in it. Every person has signed in once: hashing takes long by design."""
     from pmis.cli.client import Api
 
-    database = make_database("cli")
     asyncio.run(_load_demo(database))
     settings = load_settings(
         embedded=False,
         database_url=database.app_dsn,
         database_auditor_url=database.auditor_dsn,
-        pmis_data_dir=tmp_path_factory.mktemp("live"),
+        pmis_data_dir=folder,
         lock_timeout_ms=300,
         secret_key=SECRET,
         jwt_secret_key=JWT_SECRET,
@@ -244,13 +250,15 @@ def spawn_tty(
     """Run a command on a terminal of its own, and answer each prompt once it is there."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    # Workers are told a width of their own, which would count for more than the terminal's.
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "pmis.cli.main", *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        env={**os.environ, "TERM": "xterm-256color", **(environment or {})},
+        env={**kept, "TERM": "xterm-256color", **(environment or {})},
     )
     os.close(theirs)
     waiting = list(answers)

@@ -51,6 +51,27 @@ class TestInbox:
 
 
 class TestNaming:
+    def test_by_the_code_of_its_package_while_it_waits(
+        self, pmis: Pmis, waiting: tuple[str, dict[str, str]], make_package: Callable[..., str]
+    ):
+        code, approval = waiting
+        for reference in (code, code.lower()):
+            assert pmis("approval", "show", reference, "--json", "--as", "viewer").json["id"] == approval["id"]
+        second = pmis("package", "propose", code, "--description", "Too.", "--json", "--as", "analyst").json["approval"]
+        several = pmis("approval", "approve", code, "--yes", "--as", "admin")
+        assert several.code == 1
+        assert f"'{code}' names 2 of them" in several.err
+        assert approval["id"] in several.err
+        assert second["id"] in several.err
+        assert pmis("approval", "withdraw", second["id"], "--as", "analyst").code == 0
+        assert pmis("approval", "approve", code, "--yes", "--as", "admin").code == 0
+        closed = pmis("approval", "show", code, "--as", "viewer")
+        assert closed.err == f"error: No approval waits about {code}; one that is closed is named by its id.\n"
+        other = make_package("Nothing waits")
+        assert pmis("approval", "approve", other, "--yes", "--as", "admin").code == 1
+        nothing = pmis("approval", "show", "P-99999", "--as", "viewer")
+        assert (nothing.code, "There is no such package" in nothing.err) == (1, True)
+
     def test_by_id_by_its_end_and_by_its_beginning(self, pmis: Pmis, waiting: tuple[str, dict[str, str]]):
         identity = waiting[1]["id"]
         digits = identity.replace("-", "")

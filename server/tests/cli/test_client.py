@@ -303,6 +303,12 @@ class TestBadInput:
         assert "is not valid UTF-8 text" in refused.err
         assert "\\udc" in refused.err
 
+    def test_a_number_is_what_was_written(self, pmis: Pmis, make_package: Callable[..., str]):
+        code = make_package("Numbers")
+        sets = ("--set", "title=2024", "--set", "amount=990.50", "--set", "currency=EUR", "--set", "description=1e3")
+        done = pmis("package", "propose", code, *sets, "--json", "--as", "analyst").json["resource"]
+        assert (done["title"], done["amount"], done["description"]) == ("2024", "990.50", "1e3")
+
     @pytest.mark.parametrize("reference", ["../people", "P-001/timeline", "a?b", "..", "P 001", "x" * 400, "P\x1b[2J"])
     def test_a_reference_reaches_no_other_address(self, pmis: Pmis, reference: str):
         refused = pmis("package", "show", reference, "--as", "analyst")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.cli.conftest import approval_in, spawn
 
 if TYPE_CHECKING:
@@ -105,7 +103,6 @@ def test_an_approval_goes_stale_when_its_package_moves(pmis: Pmis, make_package:
     assert pmis("package", "show", code, "--json", "--as", "analyst").json["title"] == "Three"
 
 
-@pytest.mark.xfail(reason="approval revise --json does not answer the outcome yet", strict=False)
 def test_changes_are_asked_for_and_made(pmis: Pmis, make_package: Callable[..., str]):
     code = make_package("Railing", amount="900.00", currency="EUR", status="submitted")
     first = approval_in(pmis("package", "propose", code, "--amount", "9000", "--as", "analyst").out)

@@ -45,7 +45,7 @@ _COLUMNS: Final = (
     Column("POSITION", lambda event, _: str(event["position"]), right=True),
     Column("WHEN (UTC)", lambda event, _: moment(event["occurred_at"], seconds=True)),
     Column("WHAT", lambda event, _: printable(str(event["type"]))),
-    Column("RECORD", lambda event, _: f"{short(str(event['stream_id']))} v{event['stream_version']}"),
+    Column("RECORD", lambda event, _: f"{short(str(event['stream_id']))} v{event['stream_version']}", spare=True),
     Column("WHO", _who, flexible=True),
     Column("THROUGH", lambda event, _: printable(str(event["source"]))),
     Column("EVENT", lambda event, _: short(str(event["id"]))),

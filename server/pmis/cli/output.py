@@ -51,15 +51,33 @@ def _shares(wanted: Sequence[int], room: int) -> list[int]:
     return shares
 
 
+def _kept(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """The places of the columns for which there is room, when flexible ones are as narrow as they may become."""
+    least = [
+        min(width, _NARROWEST) if column.flexible else width for column, width in zip(columns, widths, strict=True)
+    ]
+    kept = list(range(len(columns)))
+    for place in reversed(range(len(columns))):
+        if sum(least[one] for one in kept) + _GAP * (len(kept) - 1) <= room:
+            break
+        if columns[place].spare:
+            kept.remove(place)
+    return kept
+
+
 @dataclass(frozen=True)
 class Column:
-    """A column of a list. What `flexible` ones hold is cut when the window is too narrow; the others never are."""
+    """A column of a list. What `flexible` ones hold is cut when the window is too narrow; the others never are.
+
+    Where cutting is not enough, `spare` ones are left out, the last of them first.
+    """
 
     head: str
     cell: Callable[[Json, Lookup], str]
     right: bool = False
     flexible: bool = False
     status: bool = False
+    spare: bool = False
 
 
 class Screen:
@@ -111,6 +129,10 @@ class Screen:
         rows = [[" ".join(column.cell(record, lookup).split()) for column in columns] for record in records]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         widths = [max(Text(cell).cell_len for cell in cells) for cells in zip(heads, *rows, strict=True)]
+        kept = _kept(columns, widths, self.console.width)
+        left_out = [column.head for place, column in enumerate(columns) if place not in kept]
+        columns, widths = [columns[place] for place in kept], [widths[place] for place in kept]
+        rows = [[row[place] for place in kept] for row in rows]
         fixed = sum(width for width, column in zip(widths, columns, strict=True) if not column.flexible)
         shares = iter(
             # Rich itself would take what is too much from all columns alike, down to nothing.
@@ -136,6 +158,8 @@ class Screen:
                 )
             )
         self.show(table)
+        if left_out:
+            self.line(f"Too narrow for {words(left_out)}.", style="dim")
 
     def pairs(self, pairs: Iterable[tuple[str, str | Text]], *, indent: int = 2) -> None:
         """Names with their values, one below the other; a long value is wrapped beside its name."""

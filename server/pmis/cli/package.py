@@ -15,7 +15,7 @@ NOUN = Noun(
         Column("TITLE", text("title"), flexible=True),
         Column("STATUS", text("status"), status=True),
         Column("AMOUNT", amount("amount"), right=True),
-        Column("PLANNED END", text("planned_end")),
+        Column("PLANNED END", text("planned_end"), spare=True),
     ),
     fields=(
         Flag("title", "--title", "What it is called."),

@@ -14,7 +14,7 @@ NOUN = Noun(
         Column("ID", short_id),
         Column("NAME", text("name"), flexible=True),
         Column("KIND", text("kind")),
-        Column("E-MAIL", text("email"), flexible=True),
+        Column("E-MAIL", text("email"), flexible=True, spare=True),
     ),
     fields=(
         Flag("name", "--name", "What it is called."),

@@ -14,8 +14,8 @@ NOUN = Noun(
         Column("PREFIX", text("prefix")),
         Column("NAME", text("name"), flexible=True),
         Column("BUDGET", amount("budget"), right=True),
-        Column("CURRENCY", text("currency")),
-        Column("TIME ZONE", text("timezone")),
+        Column("CURRENCY", text("currency"), spare=True),
+        Column("TIME ZONE", text("timezone"), spare=True),
     ),
     fields=(
         Flag("name", "--name", "What it is called."),

@@ -15,8 +15,8 @@ NOUN = Noun(
         Column("TITLE", text("title"), flexible=True),
         Column("STATUS", text("status"), status=True),
         Column("DUE", text("due_date")),
-        Column("ASSIGNEE", named("assignee_id"), flexible=True),
-        Column("PACKAGE", named("package_id"), flexible=True),
+        Column("ASSIGNEE", named("assignee_id"), flexible=True, spare=True),
+        Column("PACKAGE", named("package_id"), flexible=True, spare=True),
     ),
     fields=(
         Flag("title", "--title", "What is to be done."),

@@ -270,7 +270,7 @@ class Example:
         self.model = model
         self.follower = follower
         self.sound = False
-        self._steps = 0
+        self.steps = 0
         self.log = Log()
         self.sent: list[Sent] = []
         self.instance_approvals: list[UUID] = []
@@ -572,12 +572,12 @@ class Example:
     def observe(self) -> None:
         """Everything that must hold between any two steps."""
         self.harness.steps += 1
-        self._steps += 1
+        self.steps += 1
         self.sound = False
         self.look()
         self._records()
         self._approvals()
-        if self._steps % EVERYTHING_EACH == 0:
+        if self.steps % EVERYTHING_EACH == 0:
             self.replay()
         self.sound = True
 
@@ -605,8 +605,15 @@ class Example:
 
     def end(self) -> None:
         """The last look at an example; one that broke has been looked at."""
-        if self.sound:
-            self.replay()
+        if not self.sound:
+            return
+        # What concerns the whole instance would wait on in every example to come.
+        for waiting in self.model.approvals.values():
+            if waiting.instance and waiting.open:
+                self.decide(waiting.proposer, waiting, "withdraw", shown=None)
+        self.look()
+        self._approvals()
+        self.replay()
 
     def _follow(self, row: tuple[Any, ...]) -> None:
         (position, identity, kind, stream, version, project, type_, schema, actor, actor_name, behalf, behalf_name,

@@ -444,6 +444,8 @@ class Model:
             package = self.records.get(patch["package_id"])
             if package is None or package["deleted_at"] is not None:
                 refusals.add("bad_reference")
+        if noun == "comment" and before is None and patch["entity_id"] not in self.records:
+            refusals.add("bad_reference")
         if noun == "party" and patch.get("email"):
             taken = [one for one in self.of("party") if (one["email"] or "").lower() == patch["email"].lower()]
             if any(one["id"] != change.target for one in taken):

@@ -18,6 +18,7 @@ from pmis.ledger import idempotency, projection
 from pmis.package.noun import PackageNoun
 from pmis.party.noun import PartyNoun
 from pmis.policy import approvers, arbitrate
+from tests.model.oracle import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,15 +127,11 @@ def field_forgotten(garden: Garden) -> None:
 
 
 def row_goes_astray(garden: Garden) -> None:
-    real = propose.append
-
-    def append(session: Any, noun: Any, entity: Any, facts: Any, **more: Any) -> Any:
-        found = real(session, noun, entity, facts, **more)
-        if noun.stream_type == "task" and entity is not None:
-            session.defer("update state.task set doc = replace(doc, 'A task', 'A tusk') where id = %s", (found[0].id,))
-        return found
-
-    garden.patch.setattr(propose, "append", append)
+    garden.sql(
+        "create function public.stray() returns trigger language plpgsql as "
+        "$$begin new.doc := replace(new.doc, 'A task', 'A tusk'); return new; end$$",
+        "create trigger aa_stray before update on state.task for each row execute function public.stray()",
+    )
 
 
 def row_without_event(garden: Garden) -> None:
@@ -190,6 +187,7 @@ def tiers_lost(garden: Garden) -> None:
 
 def first_of_a_bundle_rules(garden: Garden) -> None:
     garden.rewrite(arbitrate, "arbitrate_all", ("max(judgements, key=lambda one: one.route.severity)", "judgements[0]"))
+    garden.patch.setattr(propose, "arbitrate_all", arbitrate.arbitrate_all)
 
 
 def frozen_is_changed(garden: Garden) -> None:
@@ -233,7 +231,10 @@ def decided_change_is_another(garden: Garden) -> None:
 
 
 def keys_forgotten(garden: Garden) -> None:
-    garden.rewrite(idempotency, "settle", ("answer.body, ", 'b"{}", '))
+    real = idempotency.settle
+    garden.patch.setattr(
+        idempotency, "settle", lambda session, held, answer: real(session, held, replace(answer, body=b"{}"))
+    )
 
 
 def keys_for_any_body(garden: Garden) -> None:
@@ -331,4 +332,33 @@ PLANTS: Final[dict[str, Callable[[Garden], None]]] = {
     "event_without_row": _statement_lost("state.set_package("),
     "row_never_made": _statement_lost("state.add_task("),
     "search_forgotten": _statement_lost("state.put_search("),
+}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where to look for a bug that shows only now and then: in which moves, and under which policy."""
+
+    moves: tuple[str, ...]
+    rules: Rules | None = None
+
+
+WHERE: Final[dict[str, Where]] = {
+    "approvals_apply_again": Where(("agree", "say", "chief_agrees")),
+    "bank_details_in_clear": Where(("party",)),
+    "comments_of_others": Where(("comment",)),
+    "delegate_of_proposer_counts": Where(("lend_and_vote",)),
+    "delegations_never_end": Where(("lend_and_vote",)),
+    "deleted_is_changed": Where(("remove", "agree", "patch_package", "party")),
+    "digest_unchecked": Where(("ask", "chief_agrees")),
+    "expiry_ignored": Where(("ask", "come_too_late")),
+    "expiry_never_runs": Where(("ask", "expire")),
+    "first_of_a_bundle_rules": Where(("bundle",)),
+    "frozen_is_changed": Where(("finish",)),
+    "guards_ignored": Where(("march",)),
+    "if_match_ignored": Where(("patch_package",)),
+    "one_person_counts_twice": Where(("lend_and_vote",), Rules(two_admins=True)),
+    "order_ignored": Where(("ask", "chief_agrees"), Rules(serial=True)),
+    "outsiders_see_approvals": Where(("ask", "say", "meddle")),
+    "taken_back_seats_count": Where(("lend_and_vote",)),
 }

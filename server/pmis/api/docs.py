@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from uuid import UUID
 
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import models_json_schema
 
@@ -15,8 +16,11 @@ from pmis.kit.errors import MalformedRequestError
 from pmis.kit.paging import MAX_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from fastapi import FastAPI
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from pmis.approval.resource import Resource
 
@@ -240,6 +244,19 @@ class UnsupportedMediaError(MalformedRequestError):
     title = "Only JSON is read here"
 
 
+class DirectRoute(APIRoute):
+    """A route whose endpoint reads the request itself; nothing is solved or validated on the way to it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Call the endpoint with the request and the texts in its path."""
+        endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+
+        async def handle(request: Request) -> Response:
+            return await endpoint(request, **request.path_params)
+
+        return handle
+
+
 class RouteTable:
     """The routes of one part of the API, in order; they are added flat, as each nested router costs every request."""
 
@@ -255,7 +272,14 @@ class RouteTable:
     def add_to(self, app: FastAPI, prefix: str, *, described: bool) -> None:
         """Serve the routes under a prefix; only one prefix is described."""
         for path, endpoint, options in self._routes:
-            app.add_api_route(prefix + path, endpoint, include_in_schema=described, tags=[self._tag], **options)
+            app.router.add_api_route(
+                prefix + path,
+                endpoint,
+                include_in_schema=described,
+                tags=[self._tag],
+                route_class_override=DirectRoute,
+                **options,
+            )
 
 
 _CARRIED: Final = {"Location": (201, 202), "ETag": (200, 201, 304)}

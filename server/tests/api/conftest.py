@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.office import Office, begin_import, furnish, open_office
+from tests.api.office import Office, begin_import, furnish, open_office, seal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,4 +36,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             office.records[name].put(
                 "import", "live", await begin_import(office, "b:operator" if name == "b" else "operator")
             )
+            # Somebody who could become a member.
+            office.records[name].put("person", "stranger", office.person(await office.newcomer()))
+            seal(office.test_database)
         yield office

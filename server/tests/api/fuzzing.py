@@ -17,7 +17,7 @@ from pmis.identity.tokens import Tokens
 from pmis.kit.ids import uuid7
 from tests.api.description import operations
 from tests.api.expect import CODE, NEVER
-from tests.api.office import JWT_SECRET, PASSWORD, furnish, open_office, settings_for
+from tests.api.office import JWT_SECRET, PASSWORD, furnish, open_office, seal, settings_for
 from tests.builders import SECRET, make_member, make_person
 
 if TYPE_CHECKING:
@@ -108,10 +108,12 @@ def prepared(database: TestDatabase) -> Ground:
     async def seed() -> tuple[Records, str, UUID]:
         async with open_office(database) as office:
             records = await furnish(office.a, office.records["a"].mark)
+            seal(database)
             async with office.database.write() as session:
                 person = await make_person(session, office.vault, "Fuzzer", instance_admin=True)
                 await make_member(session, office.vault, office.a.project, person, *EVERY_ROLE)
                 await session.commit()
+            seal(database)
             return records, office.a.prefix, person
 
     records, prefix, person = anyio.run(seed)

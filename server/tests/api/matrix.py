@@ -100,7 +100,8 @@ class Matrix:
                 await self._call(cell, told)
         return self
 
-    async def _call(self, cell: Cell, told: dict[tuple[str, bool], str]) -> None:
+    def request(self, cell: Cell) -> tuple[str, str, dict[str, Any]]:
+        """The method, the path with its query, and the body of a call."""
         place = self._place(cell)
         row = cell.row
         path = row.path
@@ -110,14 +111,19 @@ class Matrix:
         if row.query:
             path += f"?{row.query(place)}"
         body = row.body(place) if row.body else None
-        more: dict[str, Any] = {"content": row.content} if row.content is not None else {}
+        more: dict[str, Any] = {"content": row.content} if row.content is not None else {"json": body}
+        return row.method, path, more
+
+    async def _call(self, cell: Cell, told: dict[tuple[str, bool], str]) -> None:
+        place = self._place(cell)
+        method, path, more = self.request(cell)
         # Both prefixes serve the same; which one a cell uses makes no difference.
         base = "/api" if self.done % 4 == 3 else "/api/v1"
         actor = None if cell.actor == "anonymous" else cell.actor
-        answer = await self.office.call(actor, row.method, path, body, base=base, **more)
+        answer = await self.office.call(actor, method, path, base=base, **more)
         self.done += 1
         self._judge(cell, answer)
-        sent = f"{path} {body}"
+        sent = f"{path} {more.get('json')}"
         self._look_for_marks(cell, answer, sent)
         self._compare(cell, answer, place, told)
 

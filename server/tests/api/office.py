@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 import httpx2
+import psycopg
 from pydantic import SecretStr
 
 from pmis.api.app import create_app
 from pmis.kit.db import Database
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import Settings, load_settings
+from pmis.ledger.checkpoint import signer_of
+from pmis.ledger.seal import Sealer
 from pmis.ledger.vault import Vault
 from pmis.ops.console import Console
 from pmis.policy.levels import Level
@@ -360,6 +363,12 @@ async def _approvals(world: World, mark: str, found: Records) -> None:
     await world.say("admin2", ended, "request_changes", reason=f"Say more {mark}", shown=ended.digest)
     applied = await proposed("applied", "Applied")
     await world.say("admin2", applied, "approve", shown=applied.digest)
+
+
+def seal(database: TestDatabase) -> None:
+    """Put everything that was committed into the signed tree, as the loop of `pmis up` does."""
+    with psycopg.connect(database.sealer_dsn, autocommit=True) as connection:
+        Sealer(connection, signer_of(settings_for(database)), []).run()
 
 
 async def begin_import(office: Office, who: str) -> UUID:

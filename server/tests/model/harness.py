@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Coroutine  # noqa: TC003
@@ -118,11 +119,15 @@ class Harness:
         # A process serves one database; a test process serves several, one after the other.
         propose._policies.clear()
         self.run(self._begin())
+        # What was loaded so far stays; looking through it for garbage again and again costs a tenth of the time.
+        gc.collect()
+        gc.freeze()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
     def close(self) -> None:
+        gc.unfreeze()
         self.eyes.close()
         self.run(self.database.close())
         self.loop.close()

@@ -111,7 +111,15 @@ def move(
 def _one_of(names: tuple[str, ...], favoured: tuple[str, ...]) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
     often = {name: MOVES[name].weight * (10 if name in favoured else 1) for name in names}
     weighted = [name for name, times in often.items() for _ in range(times)]
-    return st.sampled_from(weighted).flatmap(lambda name: MOVES[name].drawn)
+    return st.sampled_from(weighted).flatmap(_arguments)
+
+
+def _arguments(name: str) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    return MOVES[name].drawn
+
+
+def _moves(machine: GovernedPath) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    return machine.moves()
 
 
 class GovernedPath(RuleBasedStateMachine):
@@ -154,7 +162,7 @@ class GovernedPath(RuleBasedStateMachine):
         """What makes sense now."""
         return _one_of(tuple(name for name, one in MOVES.items() if one.when is None or one.when(self)), self.favoured)
 
-    @rule(chosen=st.runner().flatmap(lambda machine: machine.moves()))
+    @rule(chosen=st.runner().flatmap(_moves))
     def go(self, chosen: tuple[str, dict[str, Any]]) -> None:
         name, arguments = chosen
         getattr(self, name)(**arguments)

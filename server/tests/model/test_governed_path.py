@@ -41,8 +41,9 @@ def walk(harness: Harness, first: int, steps: int, *, shrink: bool) -> None:
     goal = harness.steps + steps
     number = first
     while harness.steps < goal:
-        # A move may take several steps, or none where it finds nothing to do: hence the loop.
-        examples = -(-(goal - harness.steps) // (2 * PER_EXAMPLE))
+        # A move may take several steps, or none where it finds nothing to do: hence the loop. It seldom turns twice, as
+        # the first example of each turn is the dullest there is.
+        examples = 1 + (goal - harness.steps) // (PER_EXAMPLE * 3 // 2)
         config = settings(
             max_examples=examples,
             stateful_step_count=PER_EXAMPLE,

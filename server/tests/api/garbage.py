@@ -407,16 +407,20 @@ class Dump:
                 right = REFUSED if strict or "\x00" in unquote(word) or word.startswith("a&") else ()
                 yield self.request(name, f"{one['name']} {word[:12]!r}", query=query, right=right, **good)
             if one["name"] == "cursor":
-                for word in self._cursors(cursor):
+                for word in self._nonsense():
+                    yield self.request(name, "no cursor", query=f"cursor={quote(word)}", right=REFUSED, **good)
+                for word in self._forged(cursor) if cursor else ():
                     yield self.request(name, "a forged cursor", query=f"cursor={quote(word)}", **good)
 
-    def _cursors(self, cursor: str | None) -> Iterator[str]:
+    def _nonsense(self) -> Iterator[str]:
+        """Cursors that no list can have given out."""
         for order in ("-size", "-position", "id", "created_at", "-created_at"):
             yield from (_sealed([order, word]) for word in _FORGED)
             yield from (_sealed([order, word, word]) for word in _FORGED)
         yield from (_sealed(None), _sealed({}), _sealed([]), _sealed([1]), _sealed(["x", 1, "x"]), "====", "e30", "W10")
-        if cursor is None:
-            return
+
+    def _forged(self, cursor: str) -> Iterator[str]:
+        """The cursor with other things in it, some of which may be a place in the list by chance."""
         yield from (cursor[:-2], cursor + "AA", cursor.swapcase(), cursor + "\n")
         order, *values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         for place in range(len(values)):

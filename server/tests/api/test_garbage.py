@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.conftest import TestDatabase
 
 PARTS: Final = 5
-SHARE: Final = 4_600 // PARTS
+SHARE: Final = 4_550 // PARTS
 """How many requests each part throws at least."""
 NOWHERE: Final = 500
 WHOLE: Final = os.environ.get("PMIS_TEST_LONG", "") not in ("", "0")

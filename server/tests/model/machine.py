@@ -32,6 +32,15 @@ AMOUNTS: Final = (
     "6000000.00",
     "12000000.00",
 )
+FORWARD: Final = {
+    "draft": "submitted",
+    "submitted": "in_review",
+    "in_review": "approved",
+    "approved": "awarded",
+    "awarded": "active",
+    "active": "completed",
+    "on_hold": "active",
+}
 DAYS: Final = (0, 10, 20, 70, 200)
 FIRST: Final = date(2027, 1, 1)
 POLICIES: Final = (
@@ -318,7 +327,9 @@ class GovernedPath(RuleBasedStateMachine):
         found = [one for one in self.example.model.of("package") if one["deleted_at"] is None]
         if found:
             record = found[n % len(found)]
-            to = 0 if record["status"] not in FROZEN else to
+            if record["status"] not in FROZEN:
+                following = [after for before, after in STEPS["package"] if before == record["status"]]
+                to = following.index(FORWARD[record["status"]])
             change = self._step("package", record, to, self._vendor(vendor), bare=bare)
             self._propose(who, [change], reason=None if bare else "Because.")
             self.example.observe()
@@ -334,7 +345,7 @@ class GovernedPath(RuleBasedStateMachine):
             self._propose(who, [Change("patch", noun, record["id"], {"title": f"Late {m}"})])
             self.example.observe()
 
-    @move(3, who=leaders, n=st.integers(0, 3), m=index, steps=st.integers(1, 4), vendor=index, bare=rarely)
+    @move(3, who=leaders, n=st.integers(0, 3), m=index, steps=st.integers(1, 6), vendor=index, bare=st.booleans())
     def march(self, who: str, n: int, m: int, steps: int, vendor: int, bare: bool) -> None:
         """Forward, with everybody's consent, several times; at last, perhaps, without what it needs."""
         for turn in range(steps):

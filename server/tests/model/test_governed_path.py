@@ -31,7 +31,7 @@ SHARDS: Final = 160 if LONG else 20
 STEPS: Final = 250_000 if LONG else 30_000
 PER_EXAMPLE: Final = 30
 FIRST_SEED: Final = 7_000
-PLANTED_STEPS: Final = 3_000
+PLANTED_STEPS: Final = 6_000
 
 pytestmark = pytest.mark.timeout(900)
 

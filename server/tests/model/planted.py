@@ -351,6 +351,7 @@ WHERE: Final[dict[str, Where]] = {
     "delegations_never_end": Where(("lend_and_vote",)),
     "deleted_is_changed": Where(("remove", "agree", "patch_package", "party")),
     "digest_unchecked": Where(("ask", "chief_agrees")),
+    "drift_ignored": Where(("ask", "policy", "agree_to_the_end", "march")),
     "expiry_ignored": Where(("ask", "come_too_late")),
     "expiry_never_runs": Where(("ask", "expire")),
     "first_of_a_bundle_rules": Where(("bundle",)),

@@ -245,7 +245,11 @@ class Routes:
             found = replace(wanted, project_id=await self._project_for(session, call, said))
             return await self._propose(session, call, said, found, preview=preview, created=True)
 
-        return await write(call, handle, ahead=self._ahead(call, wanted) if wanted.project_id is not None else None)
+        response = await write(call, handle, ahead=self._ahead(call, wanted) if wanted.project_id is not None else None)
+        if self.table == "project" and call.principal.person_id is not None:
+            # Its founder is in it from now on, not from a second later.
+            call.parts.principals.forget(call.principal.person_id)
+        return response
 
     def _ahead(self, call: Call, wanted: Wanted) -> Statement | None:
         return None if self._seals else locking([wanted], call.principal)

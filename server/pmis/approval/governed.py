@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pmis.approval.change import Change
     from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.event import Event, Origin
     from pmis.ledger.vault import Vault
     from pmis.policy.access import Principal
     from pmis.policy.document import Policy, Writer
@@ -219,8 +220,10 @@ class Noun(Projection[E]):
         del session, project
         return fact
 
-    async def applied(self, session: WriteSession, vault: Vault, entity: E) -> None:
-        """What follows in the same transaction, outside the log: a person's credential, say."""
+    async def applied(self, session: WriteSession, vault: Vault, entity: E, origin: Origin) -> list[Event]:
+        """What follows in the same transaction: a person's credential, a founder's membership. Returns its events."""
+        del session, vault, entity, origin
+        return []
 
     def decide(self, entity: E | None, change: Change, situation: Situation) -> list[Fact]:
         """The facts the change causes; raises the refusal that applies. Pure."""

@@ -428,7 +428,7 @@ async def apply_changes(
             moved.setdefault(change.target, set()).update(
                 name for fact in facts for name in fact.payload.get("changes", {})
             )
-        await noun.applied(session, vault, entity)
+        events += await noun.applied(session, vault, entity, origin)
     _void_drifted(session, origin, moved, judged.awaiting, spared=governance.get("approval_id"))
     return [entity for entity in current.values() if entity is not None], events
 

@@ -64,7 +64,9 @@ def test(context: typer.Context) -> None:
 )
 def bench(context: typer.Context) -> None:
     """Measure against the fastest honest program that gives the same answers, in one run; `-h` lists what to choose."""
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "bench", *context.args], check=False, cwd=_root()).returncode)
+    raise typer.Exit(
+        subprocess.run([sys.executable, "-m", "bench", *context.args], check=False, cwd=_root()).returncode
+    )
 
 
 @app.command()

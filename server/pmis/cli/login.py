@@ -58,7 +58,7 @@ def login(
         typer.echo(f"warning: {address} is not encrypted; what you send can be read on the way", err=True)
     email = email or cast("str", typer.prompt("E-mail", err=True))
     password = (
-        _password_from_stdin() if password_stdin else cast("str", typer.prompt("Password", hide_input=True, err=True))
+        password_from_stdin() if password_stdin else cast("str", typer.prompt("Password", hide_input=True, err=True))
     )
     made = _sign_in(address, email, password, profile)
     accounts.keep(made)
@@ -79,7 +79,8 @@ def _remembered(before: Account | None, address: str) -> str | None:
     return before.email if before is not None and before.url == address else None
 
 
-def _password_from_stdin() -> str:
+def password_from_stdin() -> str:
+    """The password that standard input holds; raises BadArgumentError for what can be none."""
     raw = sys.stdin.buffer.read(_LONGEST_PASSWORD + 1)
     if len(raw) > _LONGEST_PASSWORD:
         raise BadArgumentError("What standard input holds is too long for a password.")

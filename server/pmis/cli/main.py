@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 GROUPS: Final = (
     "up",
     "demo",
+    "admin",
     "server",
     "ledger",
     "verify",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
     from pmis.kit.db import Session, WriteSession
-    from pmis.ledger.event import Fact
+    from pmis.ledger.event import Event, Fact, Origin
     from pmis.ledger.vault import Vault
 
 
@@ -56,15 +56,17 @@ class PersonNoun(Noun[Person]):
         rest = {name: value for name, value in patch.items() if name not in ("email", "password")}
         return {**rest, "credential": credential}
 
-    async def applied(self, session: WriteSession, vault: Vault, entity: Person) -> None:
+    async def applied(self, session: WriteSession, vault: Vault, entity: Person, origin: Origin) -> list[Event]:
         """Let a new person sign in."""
+        del origin
         if entity.version > 1 or entity.credential is None:
-            return
+            return []
         opened = (await vault.open(session, [entity.credential]))[entity.credential]
         await session.execute(
             "insert into identity.credential (person_id, email, password_hash, changed_at) values (%s, %s, %s, %s)",
             (entity.id, opened["email"], opened["password_hash"], session.now),
         )
+        return []
 
 
 class MembershipNoun(Noun[Membership]):

@@ -5,25 +5,32 @@ Each such act is an event like any other; its governance says `CONSOLE`, so that
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pmis.identity.noun import MEMBERSHIPS, PEOPLE
+from pmis.kit.db import Database
+from pmis.kit.errors import ConflictError
 from pmis.kit.ids import uuid7
+from pmis.kit.settings import SettingsError
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.store import append
+from pmis.ledger.vault import Vault
 from pmis.project.noun import PROJECTS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from pmis.approval.governed import AnyNoun
     from pmis.identity.models import Person
     from pmis.kit.db import WriteSession
+    from pmis.kit.settings import Settings
     from pmis.ledger.projection import Entity
-    from pmis.ledger.vault import Vault
     from pmis.project.models import Project
 
+T = TypeVar("T")
 GOVERNANCE: Final = {"route": "CONSOLE", "rule": "server.console"}
 
 
@@ -45,7 +52,7 @@ class Console:
         entity, _ = append(
             self.session, noun, None, [fact], origin=self._origin, stream_id=target, project_id=project_id
         )
-        await noun.applied(self.session, self.vault, entity)
+        await noun.applied(self.session, self.vault, entity, self._origin)
         return entity
 
     async def person(self, name: str, email: str, password: str, **rights: bool) -> Person:
@@ -64,3 +71,55 @@ class Console:
         """Roles in a project."""
         patch = MEMBERSHIPS.validated("create", {"person_id": str(person_id), "roles": list(roles)})
         await self._create(MEMBERSHIPS, patch, project_id, uuid7())
+
+
+class AdministratorExistsError(ConflictError):
+    """There is somebody already who can make administrators."""
+
+    code = "administrator_exists"
+
+
+def create_administrator(settings: Settings, *, name: str, email: str, password: str, another: bool) -> None:
+    """Make a person who administers the instance, in the settings' database.
+
+    Raises AdministratorExistsError when an active one is there and `another` was not said, AlreadyExistsError for an
+    address that is taken, and InvalidInputError for what is no name, address or password.
+    """
+    vault = vault_of(settings)
+
+    async def work(session: WriteSession) -> None:
+        # Two consoles at once: the second sees what the first has made.
+        await session.one("select pg_advisory_xact_lock(hashtextextended('pmis console', 0))")
+        row = await session.one("select name from state.person where instance_admin and active order by id limit 1")
+        if row is not None and not another:
+            raise AdministratorExistsError(
+                f"{row[0]} administers this instance. Sign in and propose the new person, or give --another when "
+                "nobody can sign in as an administrator any more."
+            )
+        await Console(session, vault, "console", str(uuid7())).person(name, email, password, instance_admin=True)
+
+    in_transaction(settings, work)
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The vault under the settings' secret; raises SettingsError when there is none."""
+    if settings.secret_key is None:
+        raise SettingsError("This needs a SECRET_KEY; `pmis up` makes one.")
+    return Vault(settings.secret_key.get_secret_value())
+
+
+def in_transaction(settings: Settings, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+    """Do the work in one transaction of the settings' database, and commit it."""
+
+    async def run() -> T:
+        database = Database(settings.app_dsn, size=1, role="pmis_app")
+        await database.open()
+        try:
+            async with database.write() as session:
+                done = await work(session)
+                await session.commit()
+                return done
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

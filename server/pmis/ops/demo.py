@@ -6,7 +6,6 @@ the log of a fresh install shows what a log looks like.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -16,19 +15,16 @@ from pmis.approval import decide
 from pmis.approval.propose import Outcome, Request, Wanted, propose
 from pmis.approval.registry import NOUNS
 from pmis.identity.principals import load_principal
-from pmis.kit.db import Database
 from pmis.kit.ids import uuid7
-from pmis.kit.settings import SettingsError
-from pmis.ledger.vault import Vault
-from pmis.ops.console import Console
+from pmis.ops.console import Console, in_transaction, vault_of
 from pmis.ops.demo_people import PASSWORD, PEOPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from pmis.kit.db import WriteSession
     from pmis.kit.settings import Settings
+    from pmis.ledger.vault import Vault
 
 _PATH: Final = ("submitted", "in_review", "approved", "awarded", "active")
 _PACKAGES: Final[tuple[tuple[str, str, str], ...]] = (
@@ -188,24 +184,10 @@ def present(settings: Settings) -> bool:
         row = await session.one("select count(*) from identity.credential where email = any(%s)", (emails,))
         return row is not None and row[0] == len(PEOPLE)
 
-    return asyncio.run(_in_transaction(settings, look))
+    return in_transaction(settings, look)
 
 
 def load(settings: Settings) -> bool:
     """Make the demo in the settings' database; says whether there was anything to do."""
-    if settings.secret_key is None:
-        raise SettingsError("The demo needs a SECRET_KEY; `pmis up` makes one.")
-    vault = Vault(settings.secret_key.get_secret_value())
-    return asyncio.run(_in_transaction(settings, lambda session: load_into(session, vault)))
-
-
-async def _in_transaction(settings: Settings, work: Callable[[WriteSession], Awaitable[bool]]) -> bool:
-    database = Database(settings.app_dsn, size=1, role="pmis_app")
-    await database.open()
-    try:
-        async with database.write() as session:
-            done = await work(session)
-            await session.commit()
-            return done
-    finally:
-        await database.close()
+    vault = vault_of(settings)
+    return in_transaction(settings, lambda session: load_into(session, vault))

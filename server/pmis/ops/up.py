@@ -151,9 +151,8 @@ class Up:
         DataFolder.describe_holder(lock, url=self._url)
         self._say(f"PMIS is ready after {time.monotonic() - self._began:.1f} s: {self._url}")
         self._say(f"  API and its documentation: {self._url}/docs")
-        if self._demo and await asyncio.to_thread(_has_demo_people, self._owner_dsn(settings)):
-            for line in demo_people.lines():
-                self._say(f"  {line}")
+        for line in await asyncio.to_thread(_who_is_there, self._owner_dsn(settings), demo=self._demo):
+            self._say(f"  {line}")
         self._say("Ctrl-C stops everything.")
 
     def _load_settings(self) -> Settings:
@@ -435,19 +434,24 @@ def _look(owner_dsn: str) -> tuple[bool, bool]:
         raise StepFailedError(f"The database cannot be reached: {first}") from None
 
 
-def _has_demo_people(owner_dsn: str) -> bool:
-    """Whether all of the demo's people are there, so that naming them is of use."""
+def _who_is_there(owner_dsn: str, *, demo: bool) -> list[str]:
+    """The demo's people, if all of them are there; how to make the first person, if there is none."""
     import psycopg  # noqa: PLC0415 - loaded by now
 
     emails = [email for _, email, _ in demo_people.PEOPLE]
     try:
         with psycopg.connect(owner_dsn, connect_timeout=10) as connection:
             row = connection.execute(
-                "select count(*) from identity.credential where email = any(%s)", (emails,)
+                "select exists (select from identity.credential), "
+                "(select count(*) from identity.credential where email = any(%s))",
+                (emails,),
             ).fetchone()
     except psycopg.Error:  # it was there a moment ago, and the supervisor sees to it
-        return False
-    return row is not None and row[0] == len(emails)
+        return []
+    somebody, of_demo = row or (True, 0)
+    if not somebody:
+        return ["Nobody can sign in yet. Make the first administrator: ./pmis admin create EMAIL --name NAME"]
+    return demo_people.lines() if demo and of_demo == len(emails) else []
 
 
 def run(given: Mapping[str, Any], *, demo: bool, say: Callable[[str], None]) -> None:

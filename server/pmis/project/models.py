@@ -3,6 +3,7 @@
 from datetime import date
 from decimal import Decimal
 from typing import Annotated
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import AfterValidator, Field, StringConstraints
@@ -32,7 +33,7 @@ Prefix = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{0,9}$"), Fiel
 
 
 class Project(LiveEntity):
-    """Holds packages and people. `prefix` begins the code of each of its packages."""
+    """Holds packages and people. `prefix` begins the code of each of its packages; the founder is its first admin."""
 
     name: str
     prefix: str
@@ -42,6 +43,7 @@ class Project(LiveEntity):
     budget: Decimal | None = None
     workdays: list[int] = Field(default=[1, 2, 3, 4, 5])
     holidays: list[date] = Field(default=[])
+    founder_id: UUID | None = None
 
 
 TABLE = state_table("project", sa.Column("prefix", sa.Text, nullable=False), sa.Column("name", sa.Text, nullable=False))

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pmis.approval.errors import AlreadyExistsError
 from pmis.approval.governed import Noun
+from pmis.approval.registry import NOUNS
+from pmis.kit.ids import uuid7
+from pmis.ledger.event import Fact
+from pmis.ledger.store import append
+from pmis.policy.access import Role
 from pmis.project.models import Project, ProjectCreate, ProjectPatch
 
 if TYPE_CHECKING:
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
-    from pmis.kit.db import Session
-    from pmis.ledger.event import Fact
+    from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.event import Event, Origin
+    from pmis.ledger.vault import Vault
     from pmis.policy.arbitrate import Facts
 
 
@@ -27,6 +33,23 @@ class ProjectNoun(Noun[Project]):
     columns = ("prefix", "name")
     create_input = ProjectCreate
     patch_input = ProjectPatch
+
+    def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
+        """The fields of a new project, with the person who founds it."""
+        founder = situation.principal.person_id
+        return {**super().first_fields(change, situation), "founder_id": str(founder) if founder else None}
+
+    async def applied(self, session: WriteSession, vault: Vault, entity: Project, origin: Origin) -> list[Event]:
+        """Make the founder the first administrator: a project without members could never get one."""
+        del vault
+        if entity.version > 1 or entity.founder_id is None:
+            return []
+        fields = {"person_id": str(entity.founder_id), "roles": [Role.ADMIN.value]}
+        fact = Fact("membership.created", {"fields": fields, "governance": {"rule": "project.founder"}})
+        _, events = append(
+            session, NOUNS["membership"], None, [fact], origin=origin, stream_id=uuid7(), project_id=entity.id
+        )
+        return events
 
     def facts(self, entity: Project | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
         """The budget is the project's amount: raising it is judged like money."""

@@ -409,6 +409,7 @@ def test_servers_of_ones_own_are_used_and_nothing_is_embedded(up, make_database,
         DATABASE_SEALER_URL=database.sealer_dsn,
         REDIS_URL="redis://127.0.0.1:1",
     ).ready()
+    running.until("Nobody can sign in yet. Make the first administrator: ./pmis admin create EMAIL --name NAME")
     assert running.get("/api/v1/readiness")[1]["checks"]["database"] == "ok"
     assert set(json.loads((running.folder / "processes.json").read_text())) == {"api", "sealer"}
     assert not (running.folder / "servers").exists()

@@ -21,8 +21,12 @@ from fastapi.routing import APIRoute
 
 from pmis.api import edge
 from pmis.approval.policy import POLICY_ID
+from pmis.identity.models import Membership
+from pmis.identity.noun import MEMBERSHIPS
 from pmis.kit.ids import uuid7
+from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.idempotency import Claim
+from pmis.ledger.store import append
 from pmis.policy.levels import Level
 from tests.api.office import PREFIX
 from tests.builders import make_person
@@ -453,6 +457,17 @@ async def put_roles(office: Office, membership: UUID, roles: list[str]) -> None:
     assert (await world.say(other, outcome.approval, "approve")).outcome == "applied"
 
 
+async def leave_everything(office: Office, person: UUID) -> None:
+    """Nobody else is in the projects that somebody founded: the ledger's own way out of them."""
+    origin = Origin(Actor("system:test", "Test"), "system", "leaving")
+    async with office.database.write() as session:
+        for (doc,) in await session.all("select doc from state.membership where person_id = %s", (person,)):
+            seat = Membership.model_validate_json(doc)
+            gone = Fact("membership.patched", {"changes": {"roles": {"from": seat.plain["roles"], "to": []}}})
+            append(session, MEMBERSHIPS, seat, [gone], origin=origin, stream_id=seat.id, project_id=seat.project_id)
+        await session.commit()
+
+
 async def take_rights(office: Office, who: str) -> Callable[[], Awaitable[None]]:
     """Take everything that somebody may do, as their administrators would; gives what gives it back."""
     world, person = office.a, office.person(who)
@@ -468,6 +483,7 @@ async def take_rights(office: Office, who: str) -> Callable[[], Awaitable[None]]
                 name = executive.removeprefix("b:")
                 await office.world(executive).say(name, outcome.approval, "approve")
         assert (await world.get("person", person)).instance_admin is False
+        await leave_everything(office, person)
     else:
         await put_roles(office, row[0], [])
     office.parts.principals.forget()

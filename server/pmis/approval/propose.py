@@ -139,7 +139,7 @@ async def active_policy(session: Session, version: int | None = None) -> Policy:
     """The policy in force; `version` says that its version was just read."""
     if version is None:
         row = await session.one("select version from state.policy")
-        version = row[0] if row else 0
+        version = int(row[0]) if row else 0
     return await _policy_at(session, version)
 
 

@@ -42,9 +42,7 @@ def choose(root: Path, own: Path) -> Path:
             f"Neither {shared} nor {own} can be written ({error.strerror}). Set XDG_CACHE_HOME to a folder of yours."
         ) from None
     if {folder.stat().st_uid for folder in (own.parent, own)} != {os.geteuid()}:
-        raise StepFailedError(
-            f"{own} belongs to another user. Set XDG_CACHE_HOME to a folder of yours."
-        )
+        raise StepFailedError(f"{own} belongs to another user. Set XDG_CACHE_HOME to a folder of yours.")
     return own
 
 
@@ -61,9 +59,7 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def run(
-    what: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]
-) -> None:
+def run(what: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
     """Run a step; raises StepFailedError with the end of what it printed."""
     with log.open("a") as output:
         output.write(f"$ {' '.join(map(str, command))}\n")
@@ -77,19 +73,14 @@ def run(
             env=environment,
         )
     if answer.returncode:
-        tail = "\n".join(
-            f"  {line}"
-            for line in log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
-        )
+        tail = "\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-LOG_TAIL:])
         raise StepFailedError(f"{what} failed. The end of {log}:\n{tail}")
 
 
 def is_current(folder: Path, kind: str, wanted: str) -> bool:
     """Whether the environment was made from just what is wanted now."""
     try:
-        return (folder / f".pmis-{kind}").read_text().rstrip("\n") == wanted and (
-            folder / "bin" / "python"
-        ).exists()
+        return (folder / f".pmis-{kind}").read_text().rstrip("\n") == wanted and (folder / "bin" / "python").exists()
     except OSError:
         return False
 
@@ -102,12 +93,7 @@ def is_usable(folder: Path, root: str) -> bool:
     test = "import sys, encodings; sys.exit(sys.version_info < (3, 11))"
     python = folder / "bin" / "python"
     try:
-        return (
-            subprocess.run(
-                [python, "-I", "-c", test], check=False, capture_output=True
-            ).returncode
-            == 0
-        )
+        return subprocess.run([python, "-I", "-c", test], check=False, capture_output=True).returncode == 0
     except OSError:
         return False
 
@@ -156,11 +142,7 @@ def make(folder: Path, kind: str, wanted: str, root: Path) -> None:
         try:
             run("Making a virtual environment", command, log, clean)
         except StepFailedError as error:
-            hint = (
-                " On Debian and Ubuntu: apt install python3-venv."
-                if "ensurepip" in str(error)
-                else ""
-            )
+            hint = " On Debian and Ubuntu: apt install python3-venv." if "ensurepip" in str(error) else ""
             raise StepFailedError(f"{error}{hint}") from None
     else:
         log.write_text("")
@@ -169,9 +151,7 @@ def make(folder: Path, kind: str, wanted: str, root: Path) -> None:
     if not (uv / "bin" / "uv").exists():
         say("installing uv")
         pip = [python, "-m", "pip"]
-        if subprocess.run(
-            [*pip, "--version"], check=False, capture_output=True, env=clean
-        ).returncode:
+        if subprocess.run([*pip, "--version"], check=False, capture_output=True, env=clean).returncode:
             run("Adding pip", [python, "-m", "ensurepip"], log, clean)
         fresh = uv.with_name("new")
         shutil.rmtree(uv.parent, ignore_errors=True)
@@ -184,18 +164,13 @@ def make(folder: Path, kind: str, wanted: str, root: Path) -> None:
         fresh.rename(uv)
 
     dev = kind == "dev" or (folder / ".pmis-dev").exists()
-    say(
-        f"installing the locked packages{' with the tools of development' if dev else ''}"
-    )
+    say(f"installing the locked packages{' with the tools of development' if dev else ''}")
     settings = {
         "UV_PROJECT_ENVIRONMENT": str(folder),
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_PROGRESS": "1",
     }
-    if (
-        not os.access(os.environ.get("HOME") or "/nonexistent", os.W_OK)
-        and "UV_CACHE_DIR" not in os.environ
-    ):
+    if not os.access(os.environ.get("HOME") or "/nonexistent", os.W_OK) and "UV_CACHE_DIR" not in os.environ:
         settings["UV_CACHE_DIR"] = str(folder / ".uv" / "cache")
     for stamp in (".pmis-runtime", ".pmis-dev"):
         (folder / stamp).unlink(missing_ok=True)
@@ -236,9 +211,7 @@ def main() -> int:
         with alone(folder):
             if not is_current(folder, kind, wanted):
                 make(folder, kind, wanted, Path(root))
-                say(
-                    f"the environment is ready after {time.monotonic() - started:.0f} s"
-                )
+                say(f"the environment is ready after {time.monotonic() - started:.0f} s")
     except StepFailedError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -394,12 +394,31 @@ $make$;
 """
 
 NOUNS = (
-    "project", "package", "package_type", "task", "party", "comment", "person", "membership", "delegation", "policy", "approval",
+    "project",
+    "package",
+    "package_type",
+    "task",
+    "party",
+    "comment",
+    "person",
+    "membership",
+    "delegation",
+    "policy",
+    "approval",
 )
 
 
 LOCK_ORDER = (
-    "policy", "person", "project", "membership", "delegation", "package_type", "party", "package", "task", "comment",
+    "policy",
+    "person",
+    "project",
+    "membership",
+    "delegation",
+    "package_type",
+    "party",
+    "package",
+    "task",
+    "comment",
 )
 
 

@@ -111,11 +111,10 @@ def _tool(name: str) -> str:
 def _lint() -> bool:
     server = _root() / "server"
     targets = [str(path) for path in (server, _root() / "dev", _root() / "bench") if path.is_dir()]
-    config = ("--config", str(server / "pyproject.toml"))
     return all(
         [
-            _passes("style", _tool("ruff"), "check", "--quiet", *config, *targets),
-            _passes("formatting", _tool("ruff"), "format", "--quiet", "--check", *config, *targets),
+            _passes("style", _tool("ruff"), "check", "--quiet", *targets),
+            _passes("formatting", _tool("ruff"), "format", "--quiet", "--check", *targets),
             _passes("import rules", _tool("lint-imports"), "--no-logo"),
             _passes("dependencies", _tool("deptry"), "."),
         ]

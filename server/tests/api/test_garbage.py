@@ -78,6 +78,7 @@ async def _cursor(dump: Dump, name: str, token: str) -> str | None:
     return json.loads(told.body)["next"]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("part", range(PARTS))
 def test_nothing_breaks_leaks_or_is_written(ground: Ground, part: int, record_property):
     began = time.perf_counter()

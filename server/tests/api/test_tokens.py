@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import jwt
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tests.conftest import TestDatabase
 
 pytestmark = pytest.mark.anyio
-NOW: Final = int(datetime.now(UTC).timestamp())
 
 
 class Forger:
@@ -34,13 +33,14 @@ class Forger:
 
     def __init__(self, person: str) -> None:
         self.tokens = Tokens(JWT_SECRET, 10)
+        self.now = int(datetime.now(UTC).timestamp())
         self.good: dict[str, Any] = {
             "iss": "pmis",
             "aud": "pmis-api",
             "sub": person,
-            "iat": NOW,
-            "nbf": NOW,
-            "exp": NOW + 600,
+            "iat": self.now,
+            "nbf": self.now,
+            "exp": self.now + 600,
             "jti": "x",
         }
         self.headers: dict[str, Any] = {"typ": "at+jwt", "kid": self.tokens.kid}
@@ -128,12 +128,12 @@ def attacks(person: str) -> dict[str, str]:
         "another audience": forger.signed({"aud": "pmis-web"}),
         "audience a list": forger.signed({"aud": ["pmis-api", "other"]}),
         "audience a list of one": forger.signed({"aud": ["pmis-api"]}),
-        "expired": forger.signed({"exp": NOW - 1}),
+        "expired": forger.signed({"exp": forger.now - 1}),
         "expired long ago": forger.signed({"exp": 0, "iat": 0, "nbf": 0}),
-        "not yet": forger.signed({"nbf": NOW + 3600}),
-        "issued tomorrow": forger.signed({"iat": NOW + 86400}),
-        "exp a text": forger.signed({"exp": str(NOW + 600)}),
-        "exp a float": forger.signed({"exp": NOW + 600.5}),
+        "not yet": forger.signed({"nbf": forger.now + 3600}),
+        "issued tomorrow": forger.signed({"iat": forger.now + 86400}),
+        "exp a text": forger.signed({"exp": str(forger.now + 600)}),
+        "exp a float": forger.signed({"exp": forger.now + 600.5}),
         "exp true": forger.signed({"exp": True}),
         "exp null": forger.signed({"exp": None}),
         "exp endless": forger.signed({"exp": 10**30}),
@@ -142,7 +142,7 @@ def attacks(person: str) -> dict[str, str]:
             {"alg": "EdDSA", **forger.headers}, json.dumps({**forger.good, "exp": float("inf")}).encode()
         ),
         "iat a text": forger.signed({"iat": "now"}),
-        "nbf a list": forger.signed({"nbf": [NOW]}),
+        "nbf a list": forger.signed({"nbf": [forger.now]}),
         "subject unknown": forger.signed({"sub": str(uuid4())}),
         "subject no id": forger.signed({"sub": "admin"}),
         "subject a number": forger.signed({"sub": 1}),

@@ -33,7 +33,8 @@ PER_EXAMPLE: Final = 30
 FIRST_SEED: Final = 7_000
 PLANTED_STEPS: Final = 6_000
 
-pytestmark = pytest.mark.timeout(900)
+# Coverage would make the walk a third slower, and these lines are covered by tests that say what they test.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.no_cover]
 
 
 def walk(harness: Harness, first: int, steps: int, *, shrink: bool) -> None:

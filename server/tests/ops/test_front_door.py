@@ -122,7 +122,7 @@ def test_first_runs_at_once_then_quick_ones_from_anywhere(copy, tmp_path):
         _seconds(copy / "pmis", "--version"),
         _seconds(copy / ".venv" / "bin" / "python", "-P", "-m", "pmis.cli.main", "--version"),
     )
-    assert script - python < 0.05
+    assert script < 2 * python
 
     if os.geteuid() == 0 and (copy / ".venv/bin/python").resolve().is_relative_to("/usr"):
         nobody = named_user("nobody")

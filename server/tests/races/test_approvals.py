@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import TestDatabase
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600), pytest.mark.no_cover]
 
 ROUNDS: Final = 50
 PROMISED: Final = 200

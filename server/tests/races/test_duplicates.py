@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tests.builders import World
     from tests.races.conftest import Twice
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600), pytest.mark.no_cover]
 
 DUPLICATES: Final = 40
 KEYS: Final = 9

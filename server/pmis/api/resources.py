@@ -62,6 +62,8 @@ async def readable_projects(session: Session, principal: Principal, action: Acti
 async def project_named(session: Session, principal: Principal, name: str) -> UUID:
     """The visible project with this id or prefix; raises NotFoundError."""
     identity = uuid_or_none(name)
+    if identity is not None and principal.roles_in(identity):
+        return identity  # a member's project is there
     row = None
     if identity is not None or is_code(name):
         column = "prefix" if identity is None else "id"

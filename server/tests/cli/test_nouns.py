@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pmis.cli.lookup import SCANNED
+from pmis.ops.console import create_administrator
 from tests.cli.conftest import approval_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.cli.conftest import Ran
+    from tests.cli.conftest import LiveApi, Ran
 
     Pmis = Callable[..., Ran]
 
@@ -285,19 +286,26 @@ class TestProjects:
         refused = pmis("project", "propose", "P", "--name", "Mine", "--as", "analyst")
         assert (refused.code, "Only an admin may propose this" in refused.err) == (1, True)
 
-    def test_from_nothing_to_a_package_that_somebody_else_agreed_to(self, pmis: Pmis):
-        prefix = f"N{time.monotonic_ns() % 10**8}"
+    def test_from_nothing_to_a_project_of_ones_own(self, pmis: Pmis, signed_in: LiveApi):
+        # By somebody else than the demo's people: who founds a project is in it, and then has to name one each time.
+        prefix, password = f"N{time.monotonic_ns() % 10**8}", "correct horse battery"
+        email = f"{prefix.lower()}@example.org"
+        create_administrator(signed_in.settings, name="Fay Founder", email=email, password=password, another=True)
+        entered = pmis("login", email, "--password-stdin", "--as", "founder", "--url", signed_in.url, stdin=password)
+        assert entered.code == 0, entered
         made = pmis(
             *("project", "create", "--name", "From nothing", "--prefix", prefix, "--currency", "EUR", "--json"),
-            *("--as", "admin"),
+            *("--as", "founder"),
         )
         assert made.code == 0, made
         outcome = made.json
         while outcome["outcome"] != "applied":
-            who = {"confirmation_required": "admin", "pending": "executive"}[outcome["outcome"]]
-            verb = "confirm" if who == "admin" else "approve"
+            who = {"confirmation_required": "founder", "pending": "executive"}[outcome["outcome"]]
+            verb = "confirm" if who == "founder" else "approve"
             outcome = pmis("approval", verb, outcome["approval"]["id"], "--yes", "--json", "--as", who).json
         assert outcome["resource"]["prefix"] == prefix
+        assert pmis("project", "show", prefix, "--as", "founder").code == 0
+        assert pmis("project", "show", prefix, "--as", "admin").code == 1
 
 
 class TestComments:

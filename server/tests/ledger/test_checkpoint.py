@@ -203,7 +203,7 @@ class TestSeed:
 
 class TestSettings:
     def make(self, **values: Any) -> Settings:
-        return load_settings(secret_key="a long secret", **values)
+        return load_settings(embedded=False, secret_key="a long secret", **values)
 
     def test_the_log_is_signed_by_the_key_that_is_set_or_derived(self) -> None:
         seed = base64.b64encode(bytes(range(32))).decode()

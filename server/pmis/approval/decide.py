@@ -50,7 +50,7 @@ from pmis.policy.arbitrate import Decision
 from pmis.policy.document import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
     from pmis.kit.db import Session, WriteSession
@@ -123,30 +123,56 @@ class _Electorate:
     electors: frozenset[UUID]
 
 
-async def _electorate(session: Session, project_id: UUID | None, at: datetime, policy: Policy) -> _Electorate:
+_PANELS: Final = (
+    "select 'in_force' as part, null::uuid as project_id, null::uuid as person, null::uuid as taker, "
+    "null::timestamptz as starts, null::timestamptz as ends, null::text[] as roles, version from state.policy "
+    "union all select case m.person_id when %(me)s then 'own' else 'elector' end, m.project_id, m.person_id, null, "
+    "null, null, m.roles, null from state.membership m join state.person p on p.id = m.person_id and p.active "
+    "where m.project_id = any(%(projects)s) and (m.person_id = %(me)s or m.roles && %(deciding)s::text[]) "
+    "union all select 'lent', d.project_id, d.from_person, d.to_person, d.starts_at, d.ends_at, m.roles, null "
+    "from state.delegation d join state.membership m on m.person_id = d.from_person and m.project_id = d.project_id "
+    "join state.person p on p.id = d.from_person and p.active "
+    "where d.project_id = any(%(projects)s) and not d.revoked and d.ends_at > %(at)s"
+)
+
+
+async def _panels(
+    session: Session,
+    principal: Principal,
+    projects: Collection[UUID | None],
+    at: datetime,
+    policy: Policy | None = None,
+) -> Callable[[UUID | None], tuple[Candidate, _Electorate]]:
+    """Who a person is, and who else sits, in each of the projects and in none, as it stands in this transaction.
+
+    One statement for all of them. `policy` is the one to judge by, if not the one in force.
+    """
+    me = principal.person_id or _NOBODY
     rows = await session.all(
-        "select from_person, to_person, starts_at, ends_at, m.roles from state.delegation d "
-        "join state.membership m on m.person_id = d.from_person and m.project_id = d.project_id "
-        "join state.person p on p.id = d.from_person and p.active "
-        "where d.project_id = %s and not revoked and ends_at > %s",
-        (project_id, at),
+        _PANELS,
+        {"me": me, "projects": sorted(one for one in projects if one), "deciding": sorted(DECIDING_ROLES), "at": at},
     )
-    electors: list[tuple[Any, ...]] = []
-    if policy.solo.enabled:
-        electors = await session.all(
-            "select person_id from state.membership m join state.person p on p.id = person_id "
-            "where m.project_id = %s and roles && %s::text[] and p.active",
-            (project_id, sorted(DECIDING_ROLES)),
-        )
-    return _Electorate(
-        policy,
-        at,
-        tuple(
-            Delegation(giver, taker, starts, ends, project_id, frozenset(Role(role) for role in roles))
-            for giver, taker, starts, ends, roles in rows
-        ),
-        frozenset(person for (person,) in electors),
-    )
+    if policy is None:
+        policy = await active_policy(session, next((row[-1] for row in rows if row[0] == "in_force"), 0))
+    own: dict[UUID | None, frozenset[Role]] = {None: principal.roles_in(None)}
+    lent: dict[UUID | None, list[Delegation]] = {}
+    electors: dict[UUID | None, set[UUID]] = {}
+    for part, project, person, taker, starts, ends, roles, _ in rows:
+        held = frozenset(Role(role) for role in roles or ())
+        if part == "own":
+            own[project] = held
+        if part == "lent":
+            lent.setdefault(project, []).append(Delegation(person, taker, starts, ends, project, held))
+        elif policy.solo.enabled and not held.isdisjoint(DECIDING_ROLES):
+            electors.setdefault(project, set()).add(person)
+
+    def panel(project: UUID | None) -> tuple[Candidate, _Electorate]:
+        delegations, others = tuple(lent.get(project, ())), frozenset(electors.get(project, ()))
+        held = own.get(project, frozenset[Role]()) if principal.kind == "person" else frozenset[Role]()
+        candidate = Candidate(me, held, principal.kind)
+        return candidate, _Electorate(policy, at, delegations, others)
+
+    return panel
 
 
 def _round(approval: Approval, electorate: _Electorate) -> Round:
@@ -165,21 +191,6 @@ def _round(approval: Approval, electorate: _Electorate) -> Round:
         solo=electorate.policy.solo.enabled,
         electors=electorate.electors,
     )
-
-
-async def _candidate(session: Session, principal: Principal, project_id: UUID | None) -> Candidate:
-    """Who decides, with the roles as they stand in this very transaction."""
-    if principal.kind != "person" or principal.person_id is None:
-        return Candidate(principal.person_id or _NOBODY, frozenset(), principal.kind)
-    roles = principal.roles_in(project_id)
-    if project_id is not None:
-        row = await session.one(
-            "select m.roles from state.membership m join state.person p on p.id = m.person_id and p.active "
-            "where m.project_id = %s and m.person_id = %s",
-            (project_id, principal.person_id),
-        )
-        roles = frozenset(Role(role) for role in row[0]) if row else frozenset[Role]()
-    return Candidate(principal.person_id, roles)
 
 
 async def say(
@@ -208,8 +219,9 @@ async def say(
     await _require_open(session, approval)
     _require_digest(approval, shown)
     loaded = await load(session, _existing(approval))
-    round_ = _round(approval, await _electorate(session, approval.project_id, session.now, loaded.policy))
-    candidate = await _candidate(session, request.principal, approval.project_id)
+    project = approval.project_id
+    candidate, electorate = (await _panels(session, request.principal, {project}, session.now, loaded.policy))(project)
+    round_ = _round(approval, electorate)
     seat = may_decide(round_, candidate)
     collisions = await _drift(session, approval, loaded)
     if collisions is not None and verdict == "approve":
@@ -260,7 +272,8 @@ async def confirm(
     approval = await _locked(session, request.principal, approval_id)
     await _require_open(session, approval, ("confirmation_required",))
     _require_digest(approval, shown)
-    may_confirm(approval.proposer.person_id, await _candidate(session, request.principal, approval.project_id))
+    principal = request.principal
+    may_confirm(approval.proposer.person_id, Candidate(principal.person_id or _NOBODY, frozenset(), principal.kind))
     collisions = await _drift(session, approval, await load(session, _existing(approval)))
     if collisions is not None:
         return await _void(session, request, approval, *collisions)
@@ -505,48 +518,6 @@ def proposer_principal(approval: Approval) -> Principal:
     )
 
 
-_PANELS: Final = (
-    "select 'in_force' as part, null::uuid as project_id, null::uuid as person, null::uuid as taker, "
-    "null::timestamptz as starts, null::timestamptz as ends, null::text[] as roles, version from state.policy "
-    "union all select case m.person_id when %(me)s then 'own' else 'elector' end, m.project_id, m.person_id, null, "
-    "null, null, m.roles, null from state.membership m join state.person p on p.id = m.person_id and p.active "
-    "where m.project_id = any(%(projects)s) and (m.person_id = %(me)s or m.roles && %(deciding)s::text[]) "
-    "union all select 'lent', d.project_id, d.from_person, d.to_person, d.starts_at, d.ends_at, m.roles, null "
-    "from state.delegation d join state.membership m on m.person_id = d.from_person and m.project_id = d.project_id "
-    "join state.person p on p.id = d.from_person and p.active "
-    "where d.project_id = any(%(projects)s) and not d.revoked and d.ends_at > %(at)s"
-)
-
-
-async def _panels(
-    session: Session, principal: Principal, projects: frozenset[UUID], at: datetime
-) -> Callable[[UUID | None], tuple[Candidate, _Electorate]]:
-    """What `_candidate` and `_electorate` say of each of the projects, and of none, in one statement for all."""
-    me = cast("UUID", principal.person_id)
-    rows = await session.all(
-        _PANELS, {"me": me, "projects": sorted(projects), "deciding": sorted(DECIDING_ROLES), "at": at}
-    )
-    policy = await active_policy(session, next((row[-1] for row in rows if row[0] == "in_force"), 0))
-    own: dict[UUID | None, frozenset[Role]] = {None: principal.roles_in(None)}
-    lent: dict[UUID | None, list[Delegation]] = {}
-    electors: dict[UUID | None, set[UUID]] = {}
-    for part, project, person, taker, starts, ends, roles, _ in rows:
-        held = frozenset(Role(role) for role in roles or ())
-        if part == "own":
-            own[project] = held
-        if part == "lent":
-            lent.setdefault(project, []).append(Delegation(person, taker, starts, ends, project, held))
-        elif policy.solo.enabled and not held.isdisjoint(DECIDING_ROLES):
-            electors.setdefault(project, set()).add(person)
-
-    def panel(project: UUID | None) -> tuple[Candidate, _Electorate]:
-        delegations, others = tuple(lent.get(project, ())), frozenset(electors.get(project, ()))
-        candidate = Candidate(me, own.get(project, frozenset[Role]()))
-        return candidate, _Electorate(policy, at, delegations, others)
-
-    return panel
-
-
 async def waits_for(
     session: Session, principal: Principal, approvals: Sequence[Approval], at: datetime
 ) -> list[Approval]:
@@ -556,8 +527,7 @@ async def waits_for(
     waiting = [one for one in approvals if one.is_open and (one.expires_at is None or at < one.expires_at)]
     if not waiting:
         return []
-    projects = frozenset(one.project_id for one in waiting if one.project_id is not None)
-    panel = await _panels(session, principal, projects, at)
+    panel = await _panels(session, principal, {one.project_id for one in waiting}, at)
     mine: list[Approval] = []
     for approval in waiting:
         if approval.status == "confirmation_required":

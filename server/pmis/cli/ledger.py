@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from psycopg import Connection
 
+    from pmis.kit.db import WriteSession
     from pmis.kit.settings import Settings
     from pmis.ledger.export import Exported
     from pmis.ledger.seal import Sealer
@@ -129,9 +130,7 @@ def export(
 
 def _record_export(settings: Settings, exported: Exported) -> None:
     """Append `export.made`, as whoever sits at the server's console."""
-    import asyncio  # noqa: PLC0415 - see the package
-
-    from pmis.kit.db import Database  # noqa: PLC0415
+    from pmis.kit.db import in_transaction  # noqa: PLC0415 - see the package
     from pmis.kit.ids import uuid7  # noqa: PLC0415
     from pmis.ledger.event import Actor, Fact, Origin  # noqa: PLC0415
     from pmis.ledger.store import record  # noqa: PLC0415
@@ -141,17 +140,10 @@ def _record_export(settings: Settings, exported: Exported) -> None:
     fact = Fact("export.made", {"project_id": str(project) if project else None, **exported.counts()})
     origin = Origin(Actor("system:console", "Console"), "cli", f"export-{identity}")
 
-    async def append() -> None:
-        database = Database(settings.app_dsn, size=1, role="pmis_app")
-        await database.open()
-        try:
-            async with database.write() as session:
-                record(session, "export", identity, fact, origin=origin, project_id=project)
-                await session.commit()
-        finally:
-            await database.close()
+    async def append(session: WriteSession) -> None:
+        record(session, "export", identity, fact, origin=origin, project_id=project)
 
-    asyncio.run(append())
+    in_transaction(settings.app_dsn, append)
 
 
 @app.command()

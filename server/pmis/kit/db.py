@@ -7,10 +7,11 @@ not given in time, a deadlock, a full disk, a lost server) become problems with 
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, errors, sql
@@ -20,10 +21,11 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from pmis.kit.errors import BusyError, ConflictError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     Params = Sequence[Any] | Mapping[str, Any] | None
 
+T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 Statement: TypeAlias = "tuple[str, Sequence[Any]]"
 
@@ -261,3 +263,20 @@ class Database:
                         await connection.execute("rollback")
         except (psycopg.Error, PoolTimeout) as error:
             raise translate(error) from error
+
+
+def in_transaction(dsn: str, work: Callable[[WriteSession], Awaitable[T]]) -> T:
+    """Do a command's work in one transaction of the application's role, and commit it."""
+
+    async def run() -> T:
+        database = Database(dsn, size=1, role="pmis_app")
+        await database.open()
+        try:
+            async with database.write() as session:
+                done = await work(session)
+                await session.commit()
+                return done
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

@@ -5,12 +5,11 @@ Each such act is an event like any other; its governance says `CONSOLE`, so that
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from pmis.identity.noun import MEMBERSHIPS, PEOPLE
-from pmis.kit.db import Database
+from pmis.kit.db import in_transaction
 from pmis.kit.errors import ConflictError
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import SettingsError
@@ -20,7 +19,6 @@ from pmis.ledger.vault import Vault
 from pmis.project.noun import PROJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from pmis.approval.governed import AnyNoun
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from pmis.ledger.projection import Entity
     from pmis.project.models import Project
 
-T = TypeVar("T")
 GOVERNANCE: Final = {"route": "CONSOLE", "rule": "server.console"}
 
 
@@ -98,7 +95,7 @@ def create_administrator(settings: Settings, *, name: str, email: str, password:
             )
         await Console(session, vault, "console", str(uuid7())).person(name, email, password, instance_admin=True)
 
-    in_transaction(settings, work)
+    in_transaction(settings.app_dsn, work)
 
 
 def vault_of(settings: Settings) -> Vault:
@@ -106,20 +103,3 @@ def vault_of(settings: Settings) -> Vault:
     if settings.secret_key is None:
         raise SettingsError("This needs a SECRET_KEY; `pmis up` makes one.")
     return Vault(settings.secret_key.get_secret_value())
-
-
-def in_transaction(settings: Settings, work: Callable[[WriteSession], Awaitable[T]]) -> T:
-    """Do the work in one transaction of the settings' database, and commit it."""
-
-    async def run() -> T:
-        database = Database(settings.app_dsn, size=1, role="pmis_app")
-        await database.open()
-        try:
-            async with database.write() as session:
-                done = await work(session)
-                await session.commit()
-                return done
-        finally:
-            await database.close()
-
-    return asyncio.run(run())

@@ -15,8 +15,9 @@ from pmis.approval import decide
 from pmis.approval.propose import Outcome, Request, Wanted, propose
 from pmis.approval.registry import NOUNS
 from pmis.identity.principals import load_principal
+from pmis.kit.db import in_transaction
 from pmis.kit.ids import uuid7
-from pmis.ops.console import Console, in_transaction, vault_of
+from pmis.ops.console import Console, vault_of
 from pmis.ops.demo_people import PASSWORD, PEOPLE
 
 if TYPE_CHECKING:
@@ -184,10 +185,10 @@ def present(settings: Settings) -> bool:
         row = await session.one("select count(*) from identity.credential where email = any(%s)", (emails,))
         return row is not None and row[0] == len(PEOPLE)
 
-    return in_transaction(settings, look)
+    return in_transaction(settings.app_dsn, look)
 
 
 def load(settings: Settings) -> bool:
     """Make the demo in the settings' database; says whether there was anything to do."""
     vault = vault_of(settings)
-    return in_transaction(settings, lambda session: load_into(session, vault))
+    return in_transaction(settings.app_dsn, lambda session: load_into(session, vault))

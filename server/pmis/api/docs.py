@@ -99,10 +99,9 @@ class Outcome(BaseModel):
     resource: dict[str, Any] | None = Field(description="The record as it is now, when the change was applied.")
 
 
-class Preview(BaseModel):
-    """What a proposal would come to. Nothing was written."""
+class Judged(BaseModel):
+    """What the policy says of a change."""
 
-    outcome: Literal["preview"]
     route: str
     impact: str
     uncertainty: str
@@ -118,6 +117,12 @@ class Preview(BaseModel):
     notify_at_once: bool
     step_up: bool
     policy_version: int
+
+
+class Preview(Judged):
+    """What a proposal would come to. Nothing was written."""
+
+    outcome: Literal["preview"]
     diff: list[RecordDiff]
     open_steps: list[dict[str, Any]] = Field(description="Who must agree.")
 

@@ -88,8 +88,8 @@ class AccessChangedError(ForbiddenError):
 async def _replayed(session: Session, call: Call, answer: Answer) -> Response:
     """The kept answer, to whom it may still be given, with what this caller may see now.
 
-    Whose rights are what they were gets it again, also who founded a project without being in it; whose rights have
-    changed gets it while they can read in its project.
+    Whose rights are what they were gets it again, also an administrator of the instance in a project without them;
+    whose rights have changed gets it while they can read in its project.
     """
     if answer.access != _access(call):
         if answer.project_id is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
 
@@ -52,24 +52,9 @@ class Simulate(Input):
     uncertainty_level: LevelName | None = None
 
 
-class Simulated(BaseModel):
+class Simulated(docs.Judged):
     """What the policy would answer, and why."""
 
-    route: str
-    impact: str
-    uncertainty: str
-    score: int
-    rule: str
-    reasons: list[docs.OutcomeReason]
-    facts: dict[str, Any]
-    steps: list[dict[str, Any]]
-    order: str
-    expires_hours: int | None
-    remind_hours: int | None
-    deadline_hours: int | None
-    notify_at_once: bool
-    step_up: bool
-    policy_version: int
     explanation: list[str] = Field(description="The same in sentences.")
 
 

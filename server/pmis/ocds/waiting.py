@@ -67,8 +67,10 @@ async def awaiting(
 
 async def holds(session: Session, vault: Vault, approval: Approval, digest: str) -> bool:
     """Whether an import waits as this approval with the very same content, still to be judged by the same policy."""
+    if approval.source != "import":
+        return False
     row = await session.one("select version from state.policy")
-    if approval.source != "import" or row is None or row[0] != approval.policy_version:
+    if row is None or row[0] != approval.policy_version:
         return False
     return content_digest(await _opened(session, vault, approval.changes)) == digest
 

@@ -219,6 +219,29 @@ class Settings(BaseSettings):
     access_token_minutes: int = Field(10, ge=1, le=1440, description="How long an access token is good for.")
     idempotency_days: int = Field(7, ge=1, le=365, description="How long the answer to an Idempotency-Key is kept.")
 
+    storage_dir: Path | None = Field(
+        None,
+        description=(
+            "Where mails and attachments are kept, as files named by their SHA-256. "
+            "Default: `objects` in the data folder. Not used when S3_BUCKET_NAME is set."
+        ),
+    )
+    s3_bucket_name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="An S3 bucket for mails and attachments, instead of STORAGE_DIR. It must exist.",
+    )
+    s3_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+/?$",
+        description="An S3 server other than Amazon's, such as https://minio.example.org:9000.",
+    )
+    s3_region: str = Field("us-east-1", description="The region of the bucket.")
+    s3_access_key_id: SecretStr | None = Field(
+        None, description="The key to the bucket. Default: what the machine's role or AWS_ACCESS_KEY_ID gives."
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="The secret that belongs to S3_ACCESS_KEY_ID.")
+
     checkpoint_dir: Path | None = Field(
         None,
         description=(
@@ -355,6 +378,11 @@ class Settings(BaseSettings):
     def checkpoints(self) -> Path:
         """The folder for signed checkpoints."""
         return self.checkpoint_dir or self.pmis_data_dir / "checkpoints"
+
+    @property
+    def storage(self) -> Path:
+        """The folder for what is too large for the database, where there is no bucket."""
+        return self.storage_dir or self.pmis_data_dir / "objects"
 
     def require_secret(self, name: Literal["secret_key", "jwt_secret_key", "checkpoint_signing_key"]) -> str:
         """The secret of that name; raises SettingsError, which says how to set it."""

@@ -73,6 +73,7 @@ def examine(**values: Any) -> list[Finding]:  # noqa: ANN401 - settings, as load
         *_data_folder(settings),
         *_database(settings),
         _broker(settings),
+        _storage(settings),
         _disk(settings),
     ]
 
@@ -282,6 +283,25 @@ def _broker(settings: Settings) -> Finding:
             "broker", Level.ERROR, f"Valkey does not serve: {error}.", "Is it running, and is REDIS_URL right?"
         )
     return Finding("broker", Level.OK, "Valkey answers")
+
+
+def _storage(settings: Settings) -> Finding:
+    if settings.s3_bucket_name is None and not settings.storage.exists():
+        return Finding("storage", Level.OK, f"{settings.storage} will be made when something is kept there")
+    from pmis.kit.storage import Storage  # noqa: PLC0415 - loads slowly
+
+    try:
+        storage = Storage.of(settings)
+        storage.look()
+    except (PmisError, OSError) as error:
+        words = error.detail if isinstance(error, PmisError) else f"{error}."
+        return Finding(
+            "storage",
+            Level.ERROR,
+            f"Mails and attachments cannot be kept: {words}",
+            "Correct the S3 settings, or make the folder of STORAGE_DIR writable for the user of the API.",
+        )
+    return Finding("storage", Level.OK, f"{storage.name} answers")
 
 
 def _disk(settings: Settings) -> Finding:

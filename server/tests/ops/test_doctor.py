@@ -43,6 +43,7 @@ def test_a_good_install(database):
         "privileges": Level.OK,
         "seal": found["seal"].level,
         "broker": Level.WARNING,
+        "storage": Level.OK,
         "disk": Level.OK,
     }
     assert found["schema"].text.startswith("at revision ")
@@ -153,3 +154,29 @@ def test_a_folder_in_use_and_one_that_was_left(tmp_path):
         folder.runtime_file.write_text("{}")
         assert findings()["up"].level is Level.OK
     assert "was killed" in findings()["up"].text
+
+
+class TestStorage:
+    def test_a_folder_that_is_not_there_yet(self, tmp_path):
+        found = findings(storage_dir=tmp_path / "objects")["storage"]
+        assert found.level is Level.OK
+        assert found.text.endswith("will be made when something is kept there")
+        assert not (tmp_path / "objects").exists()
+
+    def test_a_folder_that_is_there(self, tmp_path):
+        assert findings(storage_dir=tmp_path)["storage"].text == f"{tmp_path} answers"
+
+    def test_something_that_is_no_folder(self, tmp_path):
+        (tmp_path / "objects").write_text("")
+        found = findings(storage_dir=tmp_path / "objects")["storage"]
+        assert (found.level, "STORAGE_DIR" in found.advice) == (Level.ERROR, True)
+
+    def test_a_bucket_that_does_not_answer(self):
+        found = findings(
+            s3_bucket_name="mails",
+            s3_endpoint_url="http://127.0.0.1:1",
+            s3_access_key_id="a",
+            s3_secret_access_key="b",
+        )["storage"]
+        assert found.level is Level.ERROR
+        assert "the bucket mails does not answer" in found.text

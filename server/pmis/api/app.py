@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.api import approvals, audit, docs, evidence, health, imports, people, policies, problems, sessions
 from pmis.api.context import Parts
+from pmis.api.metrics import Figures, metrics, watch_pool
 from pmis.api.middleware import Edge
 from pmis.api.resources import Routes
 from pmis.comment.resource import RESOURCE as COMMENTS
@@ -54,11 +56,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        await app.state.parts.database.open()
+        database = app.state.parts.database
+        await database.open()
+        watching = asyncio.create_task(watch_pool(database))
         try:
             yield
         finally:
-            await app.state.parts.database.close()
+            watching.cancel()
+            await database.close()
 
     app = FastAPI(
         title="PMIS",
@@ -71,12 +76,14 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.parts = Parts.of(settings)
+    app.state.figures = Figures(app.state.parts.database)
     tables = [Routes(resource).router() for resource in RESOURCES]
     tables += [module.router for module in (approvals, evidence, audit, health, imports, people, policies, sessions)]
     for prefix in ("/api/v1", "/api"):
         for table in tables:
             table.add_to(app, prefix, described=prefix == "/api/v1")
     app.add_api_route("/health", health.readiness, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/metrics", metrics, methods=["GET"], include_in_schema=False)
     problems.install(app)
     _require_permissions(app)
     app.openapi = lambda: _described(app)

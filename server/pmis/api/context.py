@@ -94,6 +94,7 @@ async def caller(request: Request) -> Call:
         raise UnauthenticatedError("Sign in and send the access token as `Authorization: Bearer <token>`.")
     person = parts.tokens.verify(token.strip(), parts.clock.now()).person_id
     principal = await parts.principals.get(person)
+    request.scope["actor"] = str(principal.id)
     source: Source = "cli" if request.headers.get("user-agent", "").startswith("pmis-cli/") else "api"
     return Call(request, parts, principal, request.scope["correlation_id"], source)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Final
 
+from pmis.api.metrics import Watch
 from pmis.api.problems import fault, response_of
 from pmis.kit.errors import TooLargeError
 from pmis.kit.ids import uuid7
+from pmis.kit.logs import CORRELATION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+access: Final = logging.getLogger("pmis.access")
+_QUIET: Final = ("/health", "/metrics", "/api/v1/health", "/api/v1/readiness", "/api/health", "/api/readiness")
+"""What is asked every few seconds by machines; logged at DEBUG."""
 _CORRELATION: Final = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -28,7 +36,10 @@ class _TooLarge(Exception):  # noqa: N818 - it never leaves this module
 
 
 class Edge:
-    """The outermost layer. `X-Correlation-Id` is taken from the caller when it is well formed, else made."""
+    """The outermost layer. `X-Correlation-Id` is taken from the caller when it is well formed, else made.
+
+    Each request is counted, and is one line of the log: without its query and its body, which may hold anything.
+    """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int, import_bytes: int) -> None:
         """`import_bytes` is the larger limit of uploads that are imported."""
@@ -45,19 +56,37 @@ class Edge:
         given = headers.get(b"x-correlation-id", b"")
         correlation = given if _CORRELATION.fullmatch(given) else str(uuid7()).encode()
         scope["correlation_id"] = correlation.decode()
+        CORRELATION.set(scope["correlation_id"])
         extra = [(b"x-correlation-id", correlation), *_HEADERS]
         if not scope["path"].startswith(_DOCS):
             extra.append(_CSP)
         started = False
+        status = 0
+        watch = Watch(scope)
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
             if message["type"] == "http.response.start":
                 started = True
+                status = message["status"]
                 present = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(item for item in extra if item[0] not in present)]
             await send(message)
 
+        try:
+            await self._answer(scope, receive, send_with_headers, headers, lambda: started)
+        finally:
+            watch.end(status or 499)
+            _log(scope, watch, status)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send_with_headers: Send,
+        headers: dict[bytes, bytes],
+        has_started: Callable[[], bool],
+    ) -> None:
         limit = self._import_limit if "/imports/" in scope["path"] else self._limit
         refused = TooLargeError(f"The body is larger than the {limit} bytes that are read here.")
         length = headers.get(b"content-length", b"")
@@ -84,6 +113,27 @@ class Edge:
                 if error is over
                 else fault(error, scope["correlation_id"])
             )
-            if started:
+            if has_started():
                 raise
             await answer(scope, receive, send_with_headers)
+
+
+def _log(scope: Scope, watch: Watch, status: int) -> None:
+    level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+    if not access.isEnabledFor(level):
+        return
+    client = scope.get("client")
+    access.log(
+        level,
+        "%s %s %s",
+        scope["method"],
+        scope["path"],
+        status or "cut off",
+        extra={
+            "route": watch.route,
+            "status": status,
+            "duration_ms": round(watch.seconds * 1000, 1),
+            "client": client[0] if client else None,
+            "actor": scope.get("actor"),
+        },
+    )

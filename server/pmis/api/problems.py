@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -14,6 +13,7 @@ from starlette.responses import Response
 
 from pmis.kit.db import translate
 from pmis.kit.errors import InvalidInputError, MalformedRequestError, NotFoundError, PmisError, TooLargeError
+from pmis.kit.faults import report
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -69,10 +69,8 @@ _BY_STATUS: Final[dict[int, type[PmisError]]] = {
 
 def fault(error: Exception, correlation_id: str) -> Response:
     """Log a fault of ours, and answer without a word about it."""
-    lines = "".join(traceback.format_exception(error)).splitlines()
-    # What PostgreSQL adds to its errors quotes whole rows, and rows hold what no log may.
-    kept = "\n".join(line for line in lines if not line.startswith(("DETAIL:", "CONTEXT:")))
-    log.error("unexpected fault, correlation id %s\n%s", correlation_id, kept)
+    log.error("unexpected fault", exc_info=error)
+    report(error)
     return response_of(
         PmisError("PMIS could not answer. Nothing was changed. Quote the correlation id when you report this."),
         correlation_id,

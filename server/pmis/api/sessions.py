@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from pmis.api import docs
 from pmis.api.context import caller, parts_of, require_good_key, require_known_parameters
+from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
 from pmis.approval.governed import Input, parse_input
 from pmis.identity.passwords import verify_password
 from pmis.identity.principals import load_principal
@@ -61,10 +62,12 @@ async def login(request: Request) -> Response:
             "select person_id, password_hash from identity.credential where lower(email) = lower(%s)", (said.email,)
         )
     if not await verify_password(row[1] if row else None, said.password) or row is None:
+        SIGN_IN_FAILURES.labels("password").inc()
         raise UnauthenticatedError("The e-mail address or the password is wrong.")
     async with parts.database.read() as session:
         await load_principal(session, row[0])
     token = parts.tokens.issue(row[0], parts.clock.now())
+    TOKENS_ISSUED.labels("access").inc()
     seconds = int(parts.tokens.lifetime.total_seconds())
     body = {"access_token": token, "token_type": "bearer", "expires_in": seconds}
     return Response(canonical(body), 200, None, "application/json")

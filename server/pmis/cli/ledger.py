@@ -67,15 +67,16 @@ def seal(
 
 
 def _seal_until_stopped(settings: Settings) -> None:
-    import logging  # noqa: PLC0415 - see the package
-    import signal  # noqa: PLC0415
+    import signal  # noqa: PLC0415 - see the package
     import threading  # noqa: PLC0415
 
     import psycopg  # noqa: PLC0415
 
+    from pmis.kit import faults, logs  # noqa: PLC0415
     from pmis.ledger.seal import seal_loop  # noqa: PLC0415
 
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(settings, "sealer")
+    faults.configure(settings, "sealer")
     stop = threading.Event()
 
     def end(_number: int, _frame: object) -> None:

@@ -8,15 +8,21 @@ import json
 import os
 import socket
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from pmis.kit import logs
 from pmis.kit.errors import UnavailableError
 from pmis.kit.settings import load_settings
 from pmis.ops.process import reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _APP: Final = "pmis.api.main:app"
 _NEEDED: Final = (
@@ -40,6 +46,7 @@ def serve(
     listener = _handed_over(handoff) if handoff is not None else None
     settings = load_settings()
     settings.require_servable()
+    logs.configure(settings, "api")
     options: dict[str, Any] = {
         "host": settings.api_host if host is None else host,
         "port": settings.api_port if port is None else port,
@@ -47,6 +54,8 @@ def serve(
         "log_level": settings.log_level.lower(),
         # The application logs each request itself, with its correlation id.
         "access_log": False,
+        # Its own lines go where everything else goes.
+        "log_config": None,
         "server_header": False,
         "timeout_graceful_shutdown": 10,
         "lifespan": "on",
@@ -56,12 +65,24 @@ def serve(
         listener = _unix_socket(Path(uds), config.backlog) if uds is not None else _tcp_socket(config)
     if config.workers > 1:
         listener.set_inheritable(True)
-        Multiprocess(config, sockets=[listener]).run()
+        with _shared_counts():
+            Multiprocess(config, sockets=[listener]).run()
         return
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     if not server.started:
         sys.exit(3)
+
+
+@contextmanager
+def _shared_counts() -> Generator[None]:
+    """A folder in which the processes add up their metrics, empty at the start: the one that is set, or one for now."""
+    with tempfile.TemporaryDirectory(prefix="pmis-metrics-") as made:
+        folder = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", made))
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.db"):
+            left.unlink()
+        yield
 
 
 def _handed_over(number: int) -> socket.socket:

@@ -148,6 +148,23 @@ class Settings(BaseSettings):
         ),
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much the processes log.")
+    log_format: Literal["json", "text"] = Field(
+        "json", description="How log lines look: one JSON object each, for programs, or text for people."
+    )
+    sentry_dsn: SecretStr | None = Field(
+        None,
+        description=(
+            "Where faults are reported (Sentry, or anything that speaks its protocol): type, trace and correlation id, "
+            "without values of variables, headers, bodies or addresses. Nothing is sent when it is not set."
+        ),
+    )
+    metrics_token: SecretStr | None = Field(
+        None,
+        description=(
+            "What `GET /metrics` asks for as `Authorization: Bearer`. Without it anyone who reaches the port may read "
+            "them: keep the path from the outside world."
+        ),
+    )
     pmis_data_dir: Path = Field(
         default_factory=default_data_dir,
         description=(
@@ -332,7 +349,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
-    @field_validator("secret_key", "jwt_secret_key", "checkpoint_signing_key")
+    @field_validator("secret_key", "jwt_secret_key", "checkpoint_signing_key", "metrics_token", "sentry_dsn")
     @classmethod
     def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value is None or value.get_secret_value().strip() else None

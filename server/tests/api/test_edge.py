@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pmis.api import health
+from pmis.kit.logs import Formatter
 from pmis.package.noun import PackageNoun
 from tests.api.expect import applied, ok, problem
 from tests.api.office import open_office
@@ -153,6 +154,11 @@ class TestCors:
 
 
 class TestFaults:
+    @pytest.fixture(autouse=True)
+    def as_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The log's text as the API writes it."""
+        caplog.handler.setFormatter(Formatter("api"))
+
     async def test_a_fault_of_ours_says_nothing_and_is_logged_with_its_id(
         self, office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ):

@@ -1,0 +1,238 @@
+"""Metrics: what is counted, under which labels, over several processes, and what the log says beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from pmis.api.app import create_app
+from pmis.api.metrics import Figures
+from pmis.kit.db import Database
+from tests.api.expect import problem
+from tests.api.office import JWT_SECRET, PASSWORD, serving, settings_for
+from tests.builders import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.api.office import Office
+    from tests.conftest import TestDatabase
+
+pytestmark = pytest.mark.anyio
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def read(office: Office) -> Callable[..., float]:
+    answer = await office.get(None, "/metrics", base="")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = samples(answer.text)
+    return lambda name, **labels: found.get((name, tuple(sorted(labels.items()))), 0.0)
+
+
+class TestRequests:
+    async def test_they_are_counted_by_route_and_not_by_what_is_asked_for(self, office: Office):
+        labels = {"method": "GET", "route": "/api/v1/packages/{reference}"}
+        before = await read(office)
+        for number in range(5):
+            await office.get("analyst", f"/packages/NONE-{number}")
+        after = await read(office)
+        for name in ("http_requests_total", "http_request_duration_seconds_count"):
+            more = {"status": "404"} if name == "http_requests_total" else {}
+            assert after(name, **labels, **more) - before(name, **labels, **more) == 5
+        assert after("http_request_duration_seconds_sum", **labels) > before(
+            "http_request_duration_seconds_sum", **labels
+        )
+
+    async def test_what_has_no_route_is_one_series(self, office: Office):
+        wanted = {"method": "OTHER", "route": "unmatched", "status": "404"}
+        before = await read(office)
+        for number in range(3):
+            await office.call(None, f"BREW{number}", f"/nothing/{number}")
+        assert (await read(office))("http_requests_total", **wanted) - before("http_requests_total", **wanted) == 3
+
+    async def test_those_under_way_are_seen_while_they_are(self, office: Office, monkeypatch: pytest.MonkeyPatch):
+        arrived, go_on = asyncio.Event(), asyncio.Event()
+        figures: Figures = office.app.state.figures
+        original = figures.fresh
+
+        async def slow() -> Any:
+            arrived.set()
+            await go_on.wait()
+            return await original()
+
+        before = (await read(office))("http_requests_inprogress", method="GET")
+        monkeypatch.setattr(figures, "fresh", slow)
+        waiting = asyncio.create_task(office.get(None, "/metrics", base=""))
+        await arrived.wait()
+        monkeypatch.setattr(figures, "fresh", original)
+        during = (await read(office))("http_requests_inprogress", method="GET")
+        go_on.set()
+        await waiting
+        assert (before, during) == (1, 2)
+        assert (await read(office))("http_requests_inprogress", method="GET") == 1
+
+    async def test_sign_ins_are_counted(self, office: Office):
+        before = await read(office)
+        mail = f"metrics-{time.time_ns()}@example.org"
+        await office.sign_up("Metric", mail)
+        for password in (PASSWORD, "wrong one", "wrong two"):
+            await office.post(None, "/auth/login", {"email": mail, "password": password})
+        after = await read(office)
+        assert after("pmis_tokens_issued_total", kind="access") - before("pmis_tokens_issued_total", kind="access") == 1
+        name, labels = "pmis_sign_in_failures_total", {"reason": "password"}
+        assert after(name, **labels) - before(name, **labels) == 2
+
+
+class TestInstall:
+    async def test_the_database_says_how_it_stands(self, office: Office):
+        figures: Figures = office.app.state.figures
+        figures._asked = 0.0
+        before = await read(office)
+        assert before("pmis_database_up") == 1
+        assert before("pmis_events_appended") == (await office.count("ledger.event"))[0]
+        outcome = await office.post("operator", "/packages", {"title": "Waits", "impact_level": "high"})
+        assert outcome.status_code == 202, outcome.text
+        # Not asked again within a few seconds, however often it is scraped.
+        assert (await read(office))("pmis_events_appended") == before("pmis_events_appended")
+        figures._asked = 0.0
+        after = await read(office)
+        route = outcome.json()["route"]
+        assert after("pmis_events_appended") > before("pmis_events_appended")
+        assert after("pmis_approvals_waiting", route=route) - before("pmis_approvals_waiting", route=route) == 1
+        assert after("pmis_events_unsealed") > 0
+        assert after("pmis_seal_age_seconds") > 0
+        assert after("pmis_database_connections", state="free") >= 1
+
+    async def test_a_lost_database_is_a_figure_too(self, office: Office):
+        lost = Database("postgresql://nobody@127.0.0.1:1/none", size=1)
+        lost.pool.timeout = 0.2
+        await lost.open()
+        try:
+            (figure,) = await Figures(lost).fresh()
+        finally:
+            await lost.close()
+        assert [(sample.name, sample.value) for sample in figure.samples] == [("pmis_database_up", 0)]
+
+    async def test_a_token_keeps_others_out(self, office: Office):
+        token = "m" * 40
+        app = create_app(settings_for(office.test_database, metrics_token=SecretStr(token)))
+        async with serving(app) as client:
+            for headers in ({}, {"Authorization": "Bearer no"}, {"Authorization": f"Bearer {token}x"}):
+                problem(await client.get("/metrics", headers=headers), 401, "unauthenticated")
+            answer = await client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == 200
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Served:
+    """`pmis api` with two processes, as it is run."""
+
+    def __init__(self, database: TestDatabase, folder: Path) -> None:
+        self.port = free_port()
+        self.out = folder / "out"
+        with self.out.open("wb") as out:
+            self.process = self.start(database, folder, out)
+
+    def start(self, database: TestDatabase, folder: Path, out: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pmis.cli.main", "api", "--port", str(self.port), "--workers", "2"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "PMIS_DATA_DIR": str(folder),
+                "DATABASE_URL": database.app_dsn,
+                "SECRET_KEY": SECRET,
+                "JWT_SECRET_KEY": JWT_SECRET,
+                "PYTHONUNBUFFERED": "1",
+            },
+        )
+
+    def get(self, path: str, **more: Any) -> httpx2.Response:
+        """One request on a connection of its own, so that either process may get it."""
+        return httpx2.get(f"http://127.0.0.1:{self.port}{path}", timeout=20, **more)
+
+    def wait(self) -> None:
+        """Until both answer."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                self.get("/api/v1/health")
+            except httpx2.TransportError:
+                time.sleep(0.1)
+            else:
+                if len(self.workers()) == 2:
+                    return
+        pytest.fail(self.out.read_text())
+
+    def workers(self) -> set[int]:
+        """The processes that say they have started."""
+        return {int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", self.out.read_text())}
+
+    def counted(self) -> float:
+        """The requests that the scrape knows of, whoever answers it."""
+        wanted = (("method", "GET"), ("route", "/api/v1/packages"), ("status", "401"))
+        return samples(self.get("/metrics").text).get(("http_requests_total", wanted), 0.0)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.read_text().splitlines()]
+
+
+def test_several_processes_add_up_and_log_alike(make_database: Callable[[str], TestDatabase], tmp_path: Path):
+    served = Served(make_database("metrics"), tmp_path)
+    try:
+        served.wait()
+        canary = "zq-canary-in-the-query"
+        for number in range(30):
+            served.get(f"/api/v1/packages?q={canary}", headers={"X-Correlation-Id": f"trace-{number}"})
+        # Whichever of the two is scraped knows of all.
+        assert {served.counted() for _ in range(12)} == {30}
+        # One that is killed takes its counts of what it answered not along, and is not under way for ever.
+        os.kill(min(served.workers()), signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while len(served.workers()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(served.workers()) == 3, served.out.read_text()
+        assert {served.counted() for _ in range(6)} == {30}
+        under_way = samples(served.get("/metrics").text)["http_requests_inprogress", (("method", "GET"),)]
+        assert under_way == 1
+    finally:
+        served.process.terminate()
+        served.process.wait(30)
+    lines = served.lines()
+    asked = [line for line in lines if line["logger"] == "pmis.access" and "correlation_id" in line]
+    assert {line["correlation_id"] for line in asked} >= {f"trace-{number}" for number in range(30)}
+    mine = next(line for line in asked if line["correlation_id"] == "trace-7")
+    assert mine["message"] == "GET /api/v1/packages 401"
+    assert (mine["level"], mine["process"], mine["route"], mine["status"]) == ("INFO", "api", "/api/v1/packages", 401)
+    assert mine["duration_ms"] > 0
+    text = served.out.read_text()
+    assert canary not in text
+    assert SECRET not in text

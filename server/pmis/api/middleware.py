@@ -123,12 +123,15 @@ def _log(scope: Scope, watch: Watch, status: int) -> None:
     if not access.isEnabledFor(level):
         return
     client = scope.get("client")
-    access.log(
+    # Made by hand: the usual way looks for the caller's line, which is always this one.
+    record = access.makeRecord(
+        access.name,
         level,
+        __file__,
+        0,
         "%s %s %s",
-        scope["method"],
-        scope["path"],
-        status or "cut off",
+        (scope["method"], scope["path"], status or "cut off"),
+        None,
         extra={
             "route": watch.route,
             "status": status,
@@ -137,3 +140,4 @@ def _log(scope: Scope, watch: Watch, status: int) -> None:
             "actor": scope.get("actor"),
         },
     )
+    access.handle(record)

@@ -76,6 +76,14 @@ class TestDatabase:
     def auditor_dsn(self) -> str:
         return self.cluster.server.url(pg.AUDITOR, self.name)
 
+    @property
+    def worker_dsn(self) -> str:
+        return self.cluster.server.url(pg.WORKER, self.name)
+
+    @property
+    def relay_dsn(self) -> str:
+        return self.cluster.server.url(pg.RELAY, self.name)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """The controlling process makes the folder that all workers share, and sweeps those of killed runs."""

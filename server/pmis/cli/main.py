@@ -25,6 +25,7 @@ GROUPS: Final = (
     "demo",
     "admin",
     "server",
+    "processes",
     "ledger",
     "verify",
     "login",

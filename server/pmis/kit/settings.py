@@ -43,7 +43,15 @@ _MIN_DISTINCT: Final = 8
 _DEFAULT_PASSWORDS: Final = frozenset(
     {"postgres", "password", "pmis", "admin", "root", "test", "changeme", "secret", "redis", "valkey"}
 )
-_OTHER_LOGINS: Final = frozenset({"DATABASE_OWNER_URL", "DATABASE_SEALER_URL", "DATABASE_AUDITOR_URL"})
+_OTHER_LOGINS: Final = frozenset(
+    {
+        "DATABASE_OWNER_URL",
+        "DATABASE_SEALER_URL",
+        "DATABASE_AUDITOR_URL",
+        "DATABASE_WORKER_URL",
+        "DATABASE_RELAY_URL",
+    }
+)
 
 
 class SettingsError(PmisError):
@@ -215,6 +223,19 @@ class Settings(BaseSettings):
             "The login that only reads, for exports and replay checks (role pmis_auditor). Default: DATABASE_URL."
         ),
     )
+    database_worker_url: SecretStr | None = Field(
+        None,
+        description=(
+            "The login that does the jobs (role pmis_worker). Default: DATABASE_OWNER_URL, then DATABASE_URL."
+        ),
+    )
+    database_relay_url: SecretStr | None = Field(
+        None,
+        description=(
+            "The login that hands jobs to the workers and keeps the schedule (role pmis_relay). "
+            "Default: DATABASE_OWNER_URL, then DATABASE_URL."
+        ),
+    )
     db_pool_size: int = Field(10, ge=1, le=200, description="Connections each API process may hold.")
     lock_timeout_ms: int = Field(
         3000, ge=1, le=60_000, description="How long a write waits for a row lock before it answers 409."
@@ -222,6 +243,37 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None,
         description="Valkey 8 or Redis 7, broker and cache: `redis://:password@host:6379/0` or `unix:///path?db=0`.",
+    )
+
+    celery_broker: SecretStr | None = Field(
+        None,
+        description=(
+            "The broker that wakes the workers, in the same forms. Default: REDIS_URL. "
+            "Losing it loses nothing: what was accepted stands in PostgreSQL."
+        ),
+    )
+    worker_concurrency: int = Field(2, ge=1, le=64, description="How many jobs each `pmis worker` does at a time.")
+    job_retry_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
+        (60, 120, 240),
+        description=(
+            "How long a job that failed waits before each further attempt, comma-separated; each wait is made up to a "
+            "fifth longer at random. A job has one attempt more than there are waits; then it is a dead letter."
+        ),
+    )
+    job_lease_seconds: int = Field(
+        15,
+        ge=2,
+        le=600,
+        description="After how long without a sign of life a worker counts as lost, and its job is due again.",
+    )
+    job_limit_seconds: int = Field(
+        300, ge=1, le=3600, description="How long one attempt at a job may take before it is ended."
+    )
+    job_republish_seconds: int = Field(
+        8, ge=1, le=600, description="After how long the broker is told again of a job that no worker has claimed."
+    )
+    job_keep_days: int = Field(
+        30, ge=1, le=3650, description="How long jobs that are done are kept; dead letters are kept until dealt with."
     )
 
     secret_key: SecretStr | None = Field(
@@ -332,7 +384,31 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("database_url", "database_owner_url", "database_sealer_url", "database_auditor_url")
+    @field_validator("job_retry_seconds", mode="before")
+    @classmethod
+    def _waits(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise ValueError("is not a list of seconds such as 60,120,240") from None
+
+    @field_validator("job_retry_seconds")
+    @classmethod
+    def _possible_waits(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(value) > 20 or not all(0 <= wait <= 86_400 for wait in value):  # noqa: PLR2004 - the limits it names
+            raise ValueError("has at most 20 waits of 0 to 86400 seconds")
+        return value
+
+    @field_validator(
+        "database_url",
+        "database_owner_url",
+        "database_sealer_url",
+        "database_auditor_url",
+        "database_worker_url",
+        "database_relay_url",
+    )
     @classmethod
     def _postgres_only(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
@@ -342,7 +418,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql:// (PostgreSQL is the only database)")
         return SecretStr(f"postgresql://{rest}")
 
-    @field_validator("redis_url")
+    @field_validator("redis_url", "celery_broker")
     @classmethod
     def _redis_only(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and value.get_secret_value().partition("://")[0] not in ("redis", "rediss", "unix"):
@@ -392,6 +468,27 @@ class Settings(BaseSettings):
         return self._require_url(self.database_auditor_url or self.database_url)
 
     @property
+    def worker_dsn(self) -> str:
+        """How workers reach the database."""
+        return self._require_url(self.database_worker_url or self.database_owner_url or self.database_url)
+
+    @property
+    def relay_dsn(self) -> str:
+        """How the relay and the schedule reach the database."""
+        return self._require_url(self.database_relay_url or self.database_owner_url or self.database_url)
+
+    @property
+    def broker_url(self) -> str:
+        """Where the broker is; raises SettingsError when that is not said and none is embedded."""
+        value = self.celery_broker or self.redis_url
+        if value is None:
+            raise SettingsError(
+                f"REDIS_URL is not set, and no embedded Valkey runs from {self.pmis_data_dir}. "
+                "Start one with `pmis up`, or set REDIS_URL."
+            )
+        return value.get_secret_value()
+
+    @property
     def checkpoints(self) -> Path:
         """The folder for signed checkpoints."""
         return self.checkpoint_dir or self.pmis_data_dir / "checkpoints"
@@ -431,7 +528,16 @@ class Settings(BaseSettings):
             return found
         if self.secret_key is not None and self.jwt_secret_key is not None and self.secret_key == self.jwt_secret_key:
             found.append("JWT_SECRET_KEY is the same as SECRET_KEY")
-        for name in ("database_url", "database_owner_url", "database_sealer_url", "database_auditor_url", "redis_url"):
+        for name in (
+            "database_url",
+            "database_owner_url",
+            "database_sealer_url",
+            "database_auditor_url",
+            "database_worker_url",
+            "database_relay_url",
+            "redis_url",
+            "celery_broker",
+        ):
             value = cast("SecretStr | None", getattr(self, name))
             password = urlsplit(value.get_secret_value()).password if value else None
             if password is not None and unquote(password).lower() in _DEFAULT_PASSWORDS:

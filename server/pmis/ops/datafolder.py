@@ -180,6 +180,8 @@ class DataFolder:
             "POSTGRES": generate_passwords(),
         }
         merged = {**fresh, **known}
+        # A version that brings further logins finds passwords for those that an earlier one made.
+        merged["POSTGRES"] = {**fresh["POSTGRES"], **merged["POSTGRES"]}
         if merged != known:
             write_private(path, merged)
         return Secrets(

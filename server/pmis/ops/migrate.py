@@ -100,7 +100,9 @@ def upgrade_database(dsn: str) -> str | None:
                 )
             if current != head:
                 _run_alembic(dsn)
-            connection.execute("grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor")
+            connection.execute(
+                "grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor, pmis_relay"
+            )
             # Last, as its presence says that all the rest was done, even if a run was killed on the way.
             asyncio.run(_begin_policy(dsn))
             return current or ""

@@ -33,7 +33,9 @@ OWNER: Final = "pmis_owner"
 APP: Final = "pmis_app"
 SEALER: Final = "pmis_sealer"
 AUDITOR: Final = "pmis_auditor"
-LOGINS: Final = (OWNER, APP, SEALER, AUDITOR)
+WORKER: Final = "pmis_worker"
+RELAY: Final = "pmis_relay"
+LOGINS: Final = (OWNER, APP, SEALER, AUDITOR, WORKER, RELAY)
 DATABASE: Final = "pmis"
 
 _OLDEST: Final = 16
@@ -228,9 +230,10 @@ class EmbeddedPostgres:
                 for since, default in _APP_DEFAULTS:
                     if self.version >= since:
                         connection.execute(sql.SQL("alter role {} set " + default).format(sql.Identifier(APP)))
-            connection.execute(
-                sql.SQL("grant {}, {}, {} to {}").format(*map(sql.Identifier, (APP, SEALER, AUDITOR, OWNER)))
-            )
+            roles = sql.SQL(", ").join(map(sql.Identifier, LOGINS[1:]))
+            connection.execute(sql.SQL("grant {} to {}").format(roles, sql.Identifier(OWNER)))
+            # A worker does the application's work. The owner may use these roles and not give them away.
+            connection.execute(sql.SQL("grant {} to {}").format(*map(sql.Identifier, (APP, WORKER))))
             if not connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone():
                 create_database(connection, DATABASE)
 
@@ -340,7 +343,9 @@ def create_database(connection: Connection, name: str, *, template: str | None =
     connection.execute(statement)
     connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(name)))
     connection.execute(
-        sql.SQL("grant connect on database {} to {}, {}, {}").format(*map(sql.Identifier, (name, APP, SEALER, AUDITOR)))
+        sql.SQL("grant connect on database {} to {}").format(
+            sql.Identifier(name), sql.SQL(", ").join(map(sql.Identifier, LOGINS[1:]))
+        )
     )
     # A replay rebuilds its tables in the session's own scratch schema.
     connection.execute(sql.SQL("grant temporary on database {} to {}").format(*map(sql.Identifier, (name, APP))))

@@ -409,6 +409,8 @@ class Up:
                 ("DATABASE_OWNER_URL", postgres.OWNER),
                 ("DATABASE_SEALER_URL", postgres.SEALER),
                 ("DATABASE_AUDITOR_URL", postgres.AUDITOR),
+                ("DATABASE_WORKER_URL", postgres.WORKER),
+                ("DATABASE_RELAY_URL", postgres.RELAY),
             ):
                 known[name] = self._postgres.url(login)
         if self._valkey is not None:

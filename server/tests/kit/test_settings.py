@@ -48,7 +48,13 @@ class TestSources:
 
     @pytest.mark.parametrize("name", Settings.secret_names)
     def test_every_secret_can_come_from_a_file(self, monkeypatch, tmp_path, name):
-        value = "postgresql://a:b@c/d" if name.startswith("DATABASE") else "redis://x" if "REDIS" in name else GOOD
+        value = (
+            "postgresql://a:b@c/d"
+            if name.startswith("DATABASE")
+            else "redis://x"
+            if name in ("REDIS_URL", "CELERY_BROKER")
+            else GOOD
+        )
         (tmp_path / "secret").write_text(f"{value}\n")
         monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
         assert getattr(load_settings(), name.lower()).get_secret_value() == value

@@ -1,0 +1,79 @@
+"""The processes that do what was accepted: the worker, the relay, the schedule."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pmis.kit.settings import Settings
+
+app = typer.Typer()
+
+
+def _logging(settings: Settings, process: str) -> None:
+    from pmis.kit import faults, logs  # noqa: PLC0415 - see the package
+
+    logs.configure(settings, process)
+    faults.configure(settings, process)
+
+
+def _until_told() -> threading.Event:
+    """An event that is set by the signals that end a process."""
+    stop = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    return stop
+
+
+@app.command()
+def worker(
+    concurrency: int | None = typer.Option(
+        None, min=1, max=64, help="How many jobs at a time. Default: WORKER_CONCURRENCY."
+    ),
+) -> None:
+    """Do jobs in the foreground. Any number of workers may run.
+
+    SIGTERM lets the jobs that run end within ten seconds, and gives back those that do not.
+    """
+    from pmis.jobs.worker import serve  # noqa: PLC0415 - see the package
+    from pmis.kit.settings import load_settings  # noqa: PLC0415
+    from pmis.work import KINDS  # noqa: PLC0415
+
+    settings = load_settings()
+    settings.require_servable()
+    _logging(settings, "worker")
+    raise typer.Exit(serve(settings, KINDS, concurrency=concurrency))
+
+
+@app.command()
+def relay() -> None:
+    """Hand accepted work to the workers, in the foreground. Any number of relays may run."""
+    import psycopg  # noqa: PLC0415 - see the package
+
+    from pmis.jobs.broker import make_app, publisher  # noqa: PLC0415
+    from pmis.jobs.relay import Relay  # noqa: PLC0415
+    from pmis.kit.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    _logging(settings, "relay")
+
+    def connect() -> psycopg.Connection:
+        connection = psycopg.connect(
+            settings.relay_dsn, autocommit=True, connect_timeout=5, application_name="pmis relay"
+        )
+        connection.execute("set role pmis_relay")
+        return connection
+
+    Relay(
+        publisher(make_app(settings)),
+        again_seconds=settings.job_republish_seconds,
+        max_attempts=len(settings.job_retry_seconds) + 1,
+    ).run(connect, _until_told())

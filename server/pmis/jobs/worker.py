@@ -1,0 +1,99 @@
+"""`pmis worker`: Celery's processes, each with a runner of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from celery import signals
+from celery.worker import WorkController, state
+
+from pmis.jobs.broker import GRACE_SECONDS, QUEUE, TASK, make_app
+from pmis.jobs.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pmis.jobs.registry import Kind
+    from pmis.kit.settings import Settings
+
+log = logging.getLogger("pmis.worker")
+
+
+class _Process:
+    """What one process of the pool works with; made after the fork, as nothing connected may be shared."""
+
+    runner: Runner | None = None
+
+
+def make_worker(settings: Settings, kinds: Mapping[str, Kind[Any]]) -> Any:  # noqa: ANN401 - Celery has no types of its own
+    """The Celery application with the one task there is."""
+    app = make_app(settings)
+
+    def begin(**_: object) -> None:
+        _Process.runner = Runner(settings, kinds)
+
+    def end(**_: object) -> None:
+        if _Process.runner is not None:
+            _Process.runner.close()
+
+    def leave_logging_alone(**_: object) -> None:
+        """Who handles this signal keeps Celery from setting up logging of its own."""
+
+    for signalled, handle in (
+        (signals.worker_process_init, begin),
+        (signals.worker_process_shutdown, end),
+        (signals.setup_logging, leave_logging_alone),
+    ):
+        cast("Any", signalled).connect(handle, weak=False)
+
+    def do(identity: str) -> None:
+        if _Process.runner is not None:
+            _Process.runner.run(UUID(identity))
+
+    app.task(do, name=TASK)
+    return app
+
+
+def serve(settings: Settings, kinds: Mapping[str, Kind[Any]], *, concurrency: int | None = None) -> int:
+    """Do jobs until a signal ends it; the exit code.
+
+    On SIGTERM or SIGINT no further job is begun; those that run have a while to end, and are given back after it.
+    """
+    # What Celery says of each message is said better by the runner.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    app = make_worker(settings, kinds)
+    worker: Any = WorkController(
+        app=app,
+        pool="prefork",
+        concurrency=concurrency or settings.worker_concurrency,
+        queues=[QUEUE],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel=settings.log_level,
+        hostname=f"pmis-{os.getpid()}@localhost",
+    )
+
+    def give_back() -> None:
+        for pid in worker.pool.info["processes"]:
+            log.info("process %s is told to give its job back", pid)
+            os.kill(pid, signal.SIGTERM)
+
+    def stop(_number: int, _frame: object) -> None:
+        if state.should_stop is None:
+            state.should_stop = 0
+            timer = threading.Timer(GRACE_SECONDS, give_back)
+            timer.daemon = True
+            timer.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    log.info("the worker does %s jobs at a time", worker.concurrency)
+    worker.start()
+    return int(worker.exitcode or 0)

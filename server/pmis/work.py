@@ -1,0 +1,8 @@
+"""Every kind of job there is, put together: what a worker can do is what is listed here."""
+
+from __future__ import annotations
+
+import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
+from pmis.jobs.registry import KINDS
+
+__all__ = ("KINDS",)

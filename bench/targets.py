@@ -21,6 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import urlencode
+from uuid import uuid4
+
+import psycopg
 
 from bench import data, seed_floor, seed_pmis
 from bench.load import Load, http as request
@@ -32,8 +35,6 @@ from pmis.ops.migrate import upgrade_database
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Iterable, Sequence
-
-    import psycopg
 
     from bench.database import Cluster
 
@@ -387,7 +388,15 @@ class Pmis(Target):
 
     def sign_in(self) -> None:
         """Issue the token that a login of the first person would give."""
-        token = Tokens(self._secrets["JWT_SECRET_KEY"], 600).issue(data.world().people[0], datetime.now(UTC))
+        person, session = data.world().people[0], uuid4()
+        with psycopg.connect(self.cluster.url(self.database, pg.APP), autocommit=True) as connection:
+            connection.execute(
+                "insert into identity.session "
+                "(id, person_id, kind, client, started_at, last_used_at, authenticated_at, expires_at) "
+                "select %s, %s, 'bearer', 'bench', t, t, t, t + interval '1 day' from (select now() as t) as clock",
+                (session, person),
+            )
+        token = Tokens(self._secrets["JWT_SECRET_KEY"], 600).issue(person, session, datetime.now(UTC))
         self.headers = {"Authorization": f"Bearer {token}"}
 
     def resource(self, answer: Any) -> Any:  # noqa: ANN401 - JSON

@@ -56,14 +56,16 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        database = app.state.parts.database
-        await database.open()
-        watching = asyncio.create_task(watch_pool(database))
+        parts: Parts = app.state.parts
+        await parts.database.open()
+        parts.watch.start()
+        watching = asyncio.create_task(watch_pool(parts.database))
         try:
             yield
         finally:
             watching.cancel()
-            await database.close()
+            await parts.watch.stop()
+            await parts.database.close()
 
     app = FastAPI(
         title="PMIS",

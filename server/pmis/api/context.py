@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from pmis.approval.propose import Request as ProposalRequest
+from pmis.identity.attempts import Attempts
 from pmis.identity.principals import Principals
+from pmis.identity.sessions import Client, Lifetimes, Sessions
 from pmis.identity.tokens import Tokens
+from pmis.identity.watch import Watch
 from pmis.kit.clock import Clock
 from pmis.kit.db import Database
 from pmis.kit.errors import InvalidInputError, MalformedRequestError, UnauthenticatedError
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from pmis.approval.governed import Proposed
+    from pmis.identity.sessions import SessionState
     from pmis.kit.settings import Settings
     from pmis.ledger.event import Source
     from pmis.policy.access import Principal
@@ -38,7 +42,11 @@ class Parts:
     database: Database
     vault: Vault
     tokens: Tokens
+    watch: Watch
     principals: Principals
+    sessions: Sessions
+    attempts: Attempts
+    lifetimes: Lifetimes
     clock: Clock
 
     @classmethod
@@ -49,12 +57,17 @@ class Parts:
         database = Database(
             settings.app_dsn, size=settings.db_pool_size, lock_timeout_ms=settings.lock_timeout_ms, role="pmis_app"
         )
+        watch = Watch(settings.app_dsn)
         return cls(
             settings,
             database,
             Vault(secret),
-            Tokens(jwt_secret, settings.access_token_minutes),
-            Principals(database),
+            Tokens(jwt_secret, settings.access_token_minutes, settings.previous_jwt_secrets),
+            watch,
+            Principals(database, watch),
+            Sessions(database, watch),
+            Attempts(database, secret, settings),
+            Lifetimes.of(settings),
             Clock(settings.pmis_now),
         )
 
@@ -68,6 +81,7 @@ class Call:
     principal: Principal
     correlation_id: str
     source: Source
+    session: SessionState | None = None
 
     def proposing(self, said: Proposed | None = None) -> ProposalRequest:
         """The caller as a proposer, with what they said about the proposal."""
@@ -92,11 +106,27 @@ async def caller(request: Request) -> Call:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise UnauthenticatedError("Sign in and send the access token as `Authorization: Bearer <token>`.")
-    person = parts.tokens.verify(token.strip(), parts.clock.now()).person_id
-    principal = await parts.principals.get(person)
+    now = parts.clock.now()
+    known = parts.tokens.verify(token.strip(), now)
+    session = await parts.sessions.require(known.session_id, known.person_id, now)
+    principal = await parts.principals.get(known.person_id)
     request.scope["actor"] = str(principal.id)
-    source: Source = "cli" if request.headers.get("user-agent", "").startswith("pmis-cli/") else "api"
-    return Call(request, parts, principal, request.scope["correlation_id"], source)
+    return Call(request, parts, principal, request.scope["correlation_id"], source_of(request), session)
+
+
+def source_of(request: Request) -> Source:
+    """What kind of program asks: our command line, or any other."""
+    return "cli" if request.headers.get("user-agent", "").startswith("pmis-cli/") else "api"
+
+
+def address_of(request: Request) -> str:
+    """The network address that asks; one word for all who ask over a socket of this machine."""
+    return request.client.host if request.client else "local"
+
+
+def client_of(request: Request) -> Client:
+    """The program that asks."""
+    return Client.of(request.headers.get("user-agent", ""), address_of(request))
 
 
 def require_known_parameters(request: Request, known: frozenset[str]) -> None:

@@ -39,6 +39,7 @@ REFUSALS: Final[dict[int, str]] = {
     413: "The body is larger than what is read here.",
     415: "The body is not `application/json`.",
     422: "The shape or a value is not valid; `errors` lists each problem with a JSON pointer.",
+    429: "Too many attempts for the account or the client address. Try again after `Retry-After` seconds.",
     503: "The database does not answer; nothing was written. Try again after `Retry-After` seconds.",
 }
 READ_REFUSALS: Final = (401, 404, 422, 503)
@@ -61,7 +62,12 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "enum": ["true"]},
     },
 }
-_REFUSAL_HEADERS: Final = {401: ("WWW-Authenticate",), 409: ("Retry-After",), 503: ("Retry-After",)}
+_REFUSAL_HEADERS: Final = {
+    401: ("WWW-Authenticate",),
+    409: ("Retry-After",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
 
 
 class Problem(BaseModel):

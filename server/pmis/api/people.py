@@ -11,7 +11,7 @@ from starlette.responses import Response
 from pmis.api import docs
 from pmis.api.context import Call, caller, if_match, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
-from pmis.api.resources import answer_of, limit_of, next_link
+from pmis.api.resources import answer_of, id_after, limit_of, next_link
 from pmis.api.secrets import reveal
 from pmis.approval.propose import Wanted, propose
 from pmis.identity.models import Person, PersonCreate, PersonPatch
@@ -19,7 +19,7 @@ from pmis.identity.noun import PEOPLE
 from pmis.kit.errors import NotFoundError
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import Page
-from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
+from pmis.kit.paging import encode_cursor
 from pmis.policy.access import Action, allowed
 
 if TYPE_CHECKING:
@@ -60,12 +60,7 @@ async def list_people(request: Request) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     limit = limit_of(request)
-    cursor = request.query_params.get("cursor")
-    params = {**_sees(call), "limit": limit + 1, "after": None}
-    if cursor is not None:
-        params["after"] = uuid_or_none(str(decode_cursor(cursor, "id", 1)[0]))
-        if params["after"] is None:
-            raise foreign_cursor()
+    params = {**_sees(call), "limit": limit + 1, "after": id_after(request)}
     async with call.parts.database.read() as session:
         rows = await session.all(
             f"select p.id, p.doc from state.person p where {_SHARED} "

@@ -33,7 +33,7 @@ from pmis.kit.canonical import canonical
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import page
-from pmis.kit.paging import MAX_LIMIT
+from pmis.kit.paging import MAX_LIMIT, decode_cursor, foreign_cursor
 from pmis.ledger.idempotency import Answer
 from pmis.ledger.store import entity_as_of
 from pmis.policy.access import ALL, Action, Principal, allowed, visible_projects
@@ -82,6 +82,17 @@ def limit_of(request: Request) -> int:
             errors=[{"pointer": "/query/limit", "message": f"1 to {MAX_LIMIT}", "type": "range"}],
         )
     return int(text)
+
+
+def id_after(request: Request) -> UUID | None:
+    """The id at which the page before ended, of a list in the order of ids; raises InvalidInputError."""
+    cursor = request.query_params.get("cursor")
+    if cursor is None:
+        return None
+    found = uuid_or_none(str(decode_cursor(cursor, "id", 1)[0]))
+    if found is None:
+        raise foreign_cursor()
+    return found
 
 
 def is_code(text: str) -> bool:

@@ -1,8 +1,9 @@
-"""Signing in, and who one is."""
+"""Signing in and out, and who one is."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -10,17 +11,40 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import caller, parts_of, require_good_key, require_known_parameters
+from pmis.api.context import (
+    Call,
+    address_of,
+    caller,
+    client_of,
+    parts_of,
+    require_good_key,
+    require_known_parameters,
+    source_of,
+    uuid_or_none,
+)
 from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
+from pmis.api.resources import id_after, limit_of, next_link
 from pmis.approval.governed import Input, parse_input
+from pmis.identity import sessions
 from pmis.identity.passwords import verify_password
 from pmis.identity.principals import load_principal
 from pmis.kit.canonical import canonical
-from pmis.kit.errors import UnauthenticatedError
+from pmis.kit.errors import NotFoundError, UnauthenticatedError
+from pmis.kit.ids import uuid7
+from pmis.kit.paging import encode_cursor
 from pmis.kit.text import Line  # noqa: TC001
+from pmis.ledger.event import Fact, Origin
+from pmis.ledger.store import record
 from pmis.policy.access import Role
 
+if TYPE_CHECKING:
+    from pmis.api.context import Parts
+    from pmis.kit.db import Row
+    from pmis.policy.access import Principal
+
 router = docs.RouteTable("sign-in")
+
+_NOT_KEPT = "An `Idempotency-Key` has no effect here: tokens are not kept."
 
 
 class Login(Input):
@@ -32,12 +56,59 @@ class Login(Input):
     )
 
 
+class Refresh(Input):
+    """The refresh token that was given last."""
+
+    refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        json_schema_extra={"writeOnly": True, "format": "password"}, examples=["pmisr_" + "A" * 43]
+    )
+
+
+class Logout(Input):
+    """Which sign-ins to end."""
+
+    everywhere: bool = Field(
+        default=False, description="All of one's sessions, on every device, instead of this one.", examples=[False]
+    )
+
+
 class Token(BaseModel):
-    """A signed access token; send it as `Authorization: Bearer`."""
+    """A signed access token to send as `Authorization: Bearer`, and what gives the next one."""
 
     access_token: str
     token_type: str = Field(examples=["bearer"])
-    expires_in: int = Field(description="Seconds until it is no longer good.", examples=[600])
+    expires_in: int = Field(description="Seconds until the access token is no longer good.", examples=[600])
+    refresh_token: str = Field(
+        description="Good for one `POST /auth/refresh`, which answers the next. Keep it where nobody else reads it."
+    )
+    refresh_expires_in: int = Field(description="Seconds until the refresh token is no longer good.")
+    session_id: UUID
+
+
+class SessionOut(BaseModel):
+    """A sign-in that has not ended."""
+
+    id: UUID
+    kind: Literal["bearer", "cookie"]
+    client: str = Field(description="What the program called itself that signed in.")
+    started_at: datetime
+    last_used_at: datetime = Field(description="When it was signed in or refreshed last.")
+    authenticated_at: datetime = Field(description="When a password was given last.")
+    expires_at: datetime
+    current: bool = Field(description="Whether this request was made in it.")
+
+
+class SessionList(BaseModel):
+    """One's sessions, the newest first."""
+
+    items: list[SessionOut]
+    next: str | None
+
+
+class Ended(BaseModel):
+    """How many sessions were ended."""
+
+    ended: int
 
 
 class Me(BaseModel):
@@ -50,27 +121,181 @@ class Me(BaseModel):
     roles: dict[UUID, list[Role]]
 
 
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(canonical(body), status, None, "application/json")
+
+
+def _granted(parts: Parts, granted: sessions.Granted) -> Response:
+    now = parts.clock.now()
+    TOKENS_ISSUED.labels("access").inc()
+    TOKENS_ISSUED.labels("refresh").inc()
+    lifetime = min(parts.tokens.lifetime, granted.expires_at - now)
+    return _json(
+        {
+            "access_token": parts.tokens.issue(granted.person_id, granted.session_id, now),
+            "token_type": "bearer",
+            "expires_in": int(lifetime.total_seconds()),
+            "refresh_token": granted.refresh_token,
+            "refresh_expires_in": int((granted.refresh_expires_at - now).total_seconds()),
+            "session_id": str(granted.session_id),
+        }
+    )
+
+
 async def login(request: Request) -> Response:
-    """Answer an access token for the right password; the same refusal, after the same time, for everything else."""
+    """Answer tokens for the right password; the same refusal, after the same time, for everything else."""
     require_known_parameters(request, frozenset())
     require_good_key(request)
     docs.require_json(request)
     said = parse_input(Login, await request.body())
     parts = parts_of(request)
+    taken = await parts.attempts.take("login", address=address_of(request), account=said.email)
+    principal = await _authenticated(request, said)
+    origin = sessions.person_origin(principal, source_of(request), request.scope["correlation_id"])
+    async with parts.database.write() as session:
+        granted = sessions.begin(
+            session,
+            principal,
+            client=client_of(request),
+            now=parts.clock.now(),
+            lifetimes=parts.lifetimes,
+            origin=origin,
+        )
+        await session.commit()
+    await parts.attempts.give_back(taken)
+    return _granted(parts, granted)
+
+
+async def _authenticated(request: Request, said: Login) -> Principal:
+    """Whose address and password they are; a failure is an event, which tells neither address nor account."""
+    parts = parts_of(request)
     async with parts.database.read() as session:
         row = await session.one(
             "select person_id, password_hash from identity.credential where lower(email) = lower(%s)", (said.email,)
         )
-    if not await verify_password(row[1] if row else None, said.password) or row is None:
+    fits = await verify_password(row[1] if row else None, said.password)
+    if not fits or row is None:
         SIGN_IN_FAILURES.labels("password").inc()
+        await _record_failure(request, said, "wrong")
         raise UnauthenticatedError("The e-mail address or the password is wrong.")
-    async with parts.database.read() as session:
-        await load_principal(session, row[0])
-    token = parts.tokens.issue(row[0], parts.clock.now())
-    TOKENS_ISSUED.labels("access").inc()
-    seconds = int(parts.tokens.lifetime.total_seconds())
-    body = {"access_token": token, "token_type": "bearer", "expires_in": seconds}
-    return Response(canonical(body), 200, None, "application/json")
+    try:
+        async with parts.database.read() as session:
+            return await load_principal(session, row[0])
+    except UnauthenticatedError:
+        SIGN_IN_FAILURES.labels("not_active").inc()
+        await _record_failure(request, said, "not_active")
+        raise
+
+
+async def _record_failure(request: Request, said: Login, because: str) -> None:
+    parts = parts_of(request)
+    payload = {
+        "account": parts.attempts.digest("login account", said.email.casefold()),
+        "client": parts.attempts.digest("login address", address_of(request)),
+        "because": because,
+    }
+    origin = Origin(sessions.SIGN_IN, source_of(request), request.scope["correlation_id"])
+    async with parts.database.write() as session:
+        record(session, "signin", uuid7(), Fact("signin.failed", payload), origin=origin, project_id=None)
+        await session.commit()
+
+
+async def refresh(request: Request) -> Response:
+    """Answer the next access and refresh token of a session."""
+    require_known_parameters(request, frozenset())
+    require_good_key(request)
+    docs.require_json(request)
+    said = parse_input(Refresh, await request.body())
+    parts = parts_of(request)
+    taken = await parts.attempts.take("refresh", address=address_of(request))
+    async with parts.database.write() as session:
+        granted = await sessions.refresh(
+            session,
+            said.refresh_token,
+            client=client_of(request),
+            now=parts.clock.now(),
+            lifetimes=parts.lifetimes,
+            source=source_of(request),
+            correlation_id=request.scope["correlation_id"],
+        )
+        # A refusal is committed too: it may have ended the session.
+        await session.commit()
+    if isinstance(granted, UnauthenticatedError):
+        SIGN_IN_FAILURES.labels("refresh").inc()
+        raise granted
+    await parts.attempts.give_back(taken)
+    return _granted(parts, granted)
+
+
+async def logout(request: Request) -> Response:
+    """End this session, or every session of the caller's."""
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    require_good_key(request)
+    docs.require_json(request)
+    said = parse_input(Logout, await request.body() or b"{}")
+    person, current = _own(call)
+    now = call.parts.clock.now()
+    origin = sessions.person_origin(call.principal, call.source, call.correlation_id)
+    async with call.parts.database.write() as session:
+        if said.everywhere:
+            ended = await sessions.end_all(session, person, why="logout", now=now, origin=origin)
+        else:
+            await sessions.end_one(session, current, person, why="logout", now=now, origin=origin)
+            ended = 1
+        await session.commit()
+    call.parts.watch.tell(person)
+    return _json({"ended": ended})
+
+
+async def list_sessions(request: Request) -> Response:
+    """The caller's own sessions."""
+    call = await caller(request)
+    require_known_parameters(request, frozenset({"cursor", "limit"}))
+    person, current = _own(call)
+    limit = limit_of(request)
+    async with call.parts.database.read() as session:
+        rows = await sessions.open_sessions(
+            session, person, call.parts.clock.now(), after=id_after(request), limit=limit + 1
+        )
+    following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
+    body = {"items": [_shown(row, current) for row in rows[:limit]], "next": following}
+    return Response(canonical(body), 200, next_link(request, following), "application/json")
+
+
+def _shown(row: Row, current: UUID) -> dict[str, Any]:
+    identity, kind, client, *times = row
+    names = ("started_at", "last_used_at", "authenticated_at", "expires_at")
+    shown = {name: time.isoformat() for name, time in zip(names, times, strict=True)}
+    return {"id": str(identity), "kind": kind, "client": client, **shown, "current": identity == current}
+
+
+async def end_session(request: Request, session_id: str) -> Response:
+    """End one of the caller's own sessions."""
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    require_good_key(request)
+    docs.require_json(request)
+    person, _ = _own(call)
+    wanted = uuid_or_none(session_id)
+    if wanted is None:
+        raise NotFoundError("There is no such session.")
+    origin = sessions.person_origin(call.principal, call.source, call.correlation_id)
+    async with call.parts.database.write() as session:
+        await sessions.end_one(
+            session, wanted, person, why="ended_elsewhere", now=call.parts.clock.now(), origin=origin
+        )
+        await session.commit()
+    call.parts.watch.tell(person)
+    return _json({"ended": 1})
+
+
+def _own(call: Call) -> tuple[UUID, UUID]:
+    """The person who calls and the session they call in."""
+    person = call.principal.person_id
+    if person is None or call.session is None:
+        raise NotFoundError("There is no session: this request was made without one.")
+    return person, call.session.id
 
 
 async def me(request: Request) -> Response:
@@ -85,7 +310,7 @@ async def me(request: Request) -> Response:
         "instance_auditor": principal.instance_auditor,
         "roles": {str(project): sorted(roles) for project, roles in principal.roles.items()},
     }
-    return Response(canonical(body), 200, None, "application/json")
+    return _json(body)
 
 
 docs.route(
@@ -94,12 +319,70 @@ docs.route(
     "/auth/login",
     login,
     docs.Spec(
-        "Sign in",
+        "Sign in", "public", {200: Token}, (400, 401, 413, 415, 422, 429, 503), description=_NOT_KEPT, body=Login
+    ),
+)
+docs.route(
+    router,
+    "POST",
+    "/auth/refresh",
+    refresh,
+    docs.Spec(
+        "Go on being signed in",
         "public",
         {200: Token},
-        (400, 401, 413, 415, 422, 503),
-        description="An `Idempotency-Key` has no effect here: nothing is changed, and tokens are not kept.",
-        body=Login,
+        (400, 401, 413, 415, 422, 429, 503),
+        description=(
+            "Each refresh token is good once. One that comes again ends its session for everybody who holds a token of "
+            "it, unless it comes from the same client within ten seconds: then that client is answered the same "
+            f"refresh token as the first time. {_NOT_KEPT}"
+        ),
+        body=Refresh,
+    ),
+)
+docs.route(
+    router,
+    "POST",
+    "/auth/logout",
+    logout,
+    docs.Spec(
+        "Sign out",
+        "signed in",
+        {200: Ended},
+        (400, 401, 404, 409, 413, 415, 422, 503),
+        description=(
+            "Its tokens are refused by every process within a second. An `Idempotency-Key` has no effect here: who has "
+            "signed out is refused."
+        ),
+        body=Logout,
+        body_required=False,
+    ),
+)
+docs.route(
+    router,
+    "GET",
+    "/auth/sessions",
+    list_sessions,
+    docs.Spec(
+        "List one's sign-ins",
+        "signed in",
+        {200: SessionList},
+        (401, 404, 422, 503),
+        headers=("Link",),
+        parameters=[docs.CURSOR, docs.LIMIT],
+    ),
+)
+docs.route(
+    router,
+    "DELETE",
+    "/auth/sessions/{session_id}",
+    end_session,
+    docs.Spec(
+        "End one of one's sign-ins",
+        "signed in",
+        {200: Ended},
+        (400, 401, 404, 409, 413, 415, 422, 503),
+        description="An `Idempotency-Key` has no effect here: a session ends once.",
     ),
 )
 docs.route(router, "GET", "/auth/me", me, docs.Spec("Who am I", "signed in", {200: Me}, (401, 422, 503)))

@@ -20,6 +20,7 @@ from pmis.identity.models import (
     PersonPatch,
 )
 from pmis.identity.passwords import hash_password_soon
+from pmis.identity.sessions import end_all
 from pmis.kit.errors import ForbiddenError
 from pmis.policy.approvers import Delegation as Lent
 from pmis.policy.approvers import require_delegation
@@ -57,8 +58,9 @@ class PersonNoun(Noun[Person]):
         return {**rest, "credential": credential}
 
     async def applied(self, session: WriteSession, vault: Vault, entity: Person, origin: Origin) -> list[Event]:
-        """Let a new person sign in."""
-        del origin
+        """Let a new person sign in; end the sessions of one who is disabled."""
+        if not entity.active:
+            await end_all(session, entity.id, why="disabled", now=session.now, origin=origin)
         if entity.version > 1 or entity.credential is None:
             return []
         opened = (await vault.open(session, [entity.credential]))[entity.credential]

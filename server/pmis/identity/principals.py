@@ -1,20 +1,17 @@
-"""From a person's id to a principal with roles, remembered for at most a second."""
+"""From a person's id to a principal with roles."""
 
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pmis.identity.watch import Remembered, Watch
 from pmis.kit.errors import UnauthenticatedError
 from pmis.policy.access import Principal, Role
 
 if TYPE_CHECKING:
     from pmis.kit.db import Database, Session
-
-FRESH_SECONDS: Final = 1.0
-"""A role that was taken, or a person who was disabled, counts no longer than this."""
 
 _QUERY: Final = (
     "select p.name, p.active, p.instance_admin, p.instance_auditor, "
@@ -42,29 +39,28 @@ async def load_principal(session: Session, person_id: UUID) -> Principal:
 
 
 class Principals:
-    """Principals of one process, so that a busy client costs one look-up a second and not one a request."""
+    """Principals of one process, so that a busy client costs one look-up a second at most, and none while all is heard.
 
-    def __init__(self, database: Database) -> None:
+    See `watch`.
+    """
+
+    def __init__(self, database: Database, watch: Watch) -> None:
         """Nothing is read yet."""
         self._database = database
-        self._known: dict[UUID, tuple[float, Principal]] = {}
+        self._watch = watch
+        self._known: Remembered[Principal] = Remembered(watch)
 
     async def get(self, person_id: UUID) -> Principal:
-        """The person's principal, at most FRESH_SECONDS old."""
-        now = time.monotonic()
+        """The person's principal, as it is or was within the last second."""
         known = self._known.get(person_id)
-        if known is not None and now - known[0] < FRESH_SECONDS:
-            return known[1]
+        if known is not None:
+            return known
+        told = self._watch.told
         async with self._database.read() as session:
             principal = await load_principal(session, person_id)
-        if len(self._known) > 10_000:  # noqa: PLR2004 - more people than that at once is no cache's business
-            self._known.clear()
-        self._known[person_id] = (now, principal)
+        self._known.put(person_id, person_id, principal, told)
         return principal
 
     def forget(self, person_id: UUID | None = None) -> None:
         """Read one, or all, afresh next time."""
-        if person_id is None:
-            self._known.clear()
-        else:
-            self._known.pop(person_id, None)
+        self._watch.tell(person_id)

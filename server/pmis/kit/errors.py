@@ -5,6 +5,7 @@ A `detail` says what is wrong and what to do about it. `extra` travels beside it
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 
@@ -14,7 +15,7 @@ class PmisError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Something went wrong"
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     commits: ClassVar[bool] = False
     """Whether what was written before the refusal (the expiry of an approval, say) is kept."""
 
@@ -96,6 +97,19 @@ class TooLargeError(PmisError):
     code = "too_large"
     status = 413
     title = "The request is too large"
+
+
+class TooManyAttemptsError(PmisError):
+    """More attempts than are allowed for the account or the client address."""
+
+    code = "too_many_attempts"
+    status = 429
+    title = "Too many attempts"
+
+    def __init__(self, seconds: float) -> None:
+        """Say how long to wait."""
+        self.retry_after = max(1, math.ceil(seconds))
+        super().__init__(f"Too many attempts. Try again in {self.retry_after} seconds.")
 
 
 class UnavailableError(PmisError):

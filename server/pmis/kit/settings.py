@@ -286,6 +286,39 @@ class Settings(BaseSettings):
         ),
     )
     access_token_minutes: int = Field(10, ge=1, le=1440, description="How long an access token is good for.")
+    jwt_previous_secret_keys: SecretStr | None = Field(
+        None,
+        description=(
+            "Former values of JWT_SECRET_KEY, separated by commas: access tokens that they signed are good until they "
+            "expire. Remove them after ACCESS_TOKEN_MINUTES."
+        ),
+    )
+    refresh_token_days: int = Field(
+        14, ge=1, le=365, description="How long a sign-in lasts that nobody uses: the time a refresh token is good for."
+    )
+    session_days: int = Field(
+        30, ge=1, le=365, description="How long a sign-in lasts at most, however often it is refreshed."
+    )
+    signin_window_seconds: int = Field(
+        300, ge=1, le=86_400, description="The time over which attempts to sign in or to refresh are counted."
+    )
+    signin_account_attempts: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Failed attempts per account in SIGNIN_WINDOW_SECONDS; more answer 429. Successful ones do not count."
+        ),
+    )
+    signin_address_attempts: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Failed attempts per client address (IPv6: per /64) in SIGNIN_WINDOW_SECONDS; more answer 429. "
+            "Successful ones do not count."
+        ),
+    )
     idempotency_days: int = Field(7, ge=1, le=365, description="How long the answer to an Idempotency-Key is kept.")
 
     storage_dir: Path | None = Field(
@@ -425,7 +458,14 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
-    @field_validator("secret_key", "jwt_secret_key", "checkpoint_signing_key", "metrics_token", "sentry_dsn")
+    @field_validator(
+        "secret_key",
+        "jwt_secret_key",
+        "jwt_previous_secret_keys",
+        "checkpoint_signing_key",
+        "metrics_token",
+        "sentry_dsn",
+    )
     @classmethod
     def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value is None or value.get_secret_value().strip() else None
@@ -489,6 +529,12 @@ class Settings(BaseSettings):
         return value.get_secret_value()
 
     @property
+    def previous_jwt_secrets(self) -> list[str]:
+        """The secrets that signed access tokens before the present one."""
+        kept = self.jwt_previous_secret_keys
+        return [one for one in kept.get_secret_value().split(",") if one.strip()] if kept else []
+
+    @property
     def checkpoints(self) -> Path:
         """The folder for signed checkpoints."""
         return self.checkpoint_dir or self.pmis_data_dir / "checkpoints"
@@ -526,6 +572,8 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} {fault}")
         if not strict:
             return found
+        faults = filter(None, map(weakness, self.previous_jwt_secrets))
+        found += [f"JWT_PREVIOUS_SECRET_KEYS holds one that {fault}" for fault in faults]
         if self.secret_key is not None and self.jwt_secret_key is not None and self.secret_key == self.jwt_secret_key:
             found.append("JWT_SECRET_KEY is the same as SECRET_KEY")
         for name in (

@@ -119,15 +119,25 @@ def _defer_event(session: WriteSession, event: Event, text: str, origin: Origin)
 
 
 def record(
-    session: WriteSession, stream_type: str, stream_id: UUID, fact: Fact, *, origin: Origin, project_id: UUID | None
-) -> None:
-    """Append the only fact of a stream that makes no row: something was done, such as an export of the log."""
+    session: WriteSession,
+    stream_type: str,
+    stream_id: UUID,
+    fact: Fact,
+    *,
+    origin: Origin,
+    project_id: UUID | None,
+    version: int = 1,
+) -> Event:
+    """Append a fact to a stream that makes no row: something was done, such as an export of the log.
+
+    Most such streams hold one fact; of those that hold more, the caller knows at which version the fact comes.
+    """
     text = canonical(fact.payload)
     event = Event(
         id=uuid7(),
         stream_type=stream_type,
         stream_id=stream_id,
-        stream_version=1,
+        stream_version=version,
         project_id=project_id,
         type=fact.type,
         schema_version=current_version(fact.type),
@@ -136,6 +146,7 @@ def record(
         occurred_at=session.now,
     )
     _defer_event(session, event, text, origin)
+    return event
 
 
 def _defer_children(session: WriteSession, projection: Projection[E], before: E | None, after: E) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.office import Office, begin_import, furnish, open_office, seal
+from tests.api.office import Office, begin_import, begin_session, furnish, open_office, seal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,6 +36,8 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             office.records[name].put(
                 "import", "live", await begin_import(office, "b:operator" if name == "b" else "operator")
             )
+            worker = "b:operator" if name == "b" else "operator"
+            office.records[name].put("session", "live", begin_session(office.test_database, office.person(worker)))
             # Somebody who could become a member.
             office.records[name].put("person", "stranger", office.person(await office.newcomer()))
             seal(office.test_database)

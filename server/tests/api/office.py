@@ -59,14 +59,33 @@ INSTANCE: Final[Mapping[str, Mapping[str, bool]]] = {
 
 def settings_for(database: TestDatabase, **more: Any) -> Settings:
     """Settings of a served application on a test database."""
-    return load_settings(
-        embedded=False,
-        environment="test",
-        database_url=SecretStr(database.app_dsn),
-        secret_key=SecretStr(SECRET),
-        jwt_secret_key=SecretStr(JWT_SECRET),
-        **{"db_pool_size": 4, **more},
-    )
+    usual: dict[str, Any] = {
+        "database_url": SecretStr(database.app_dsn),
+        "secret_key": SecretStr(SECRET),
+        "jwt_secret_key": SecretStr(JWT_SECRET),
+        "db_pool_size": 4,
+        # All tests call from one address.
+        "signin_address_attempts": 1_000_000,
+    }
+    return load_settings(embedded=False, environment="test", **{**usual, **more})
+
+
+def begin_session(database: TestDatabase, person: UUID) -> UUID:
+    """A session of the person, as a sign-in would begin it."""
+    identity = uuid7()
+    with psycopg.connect(database.app_dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into identity.session "
+            "(id, person_id, kind, client, started_at, last_used_at, authenticated_at, expires_at) "
+            "select %s, %s, 'bearer', 'tests', t, t, t, t + interval '100 years' from (select now() as t) as clock",
+            (identity, person),
+        )
+        connection.execute(
+            "select ledger.append_event(%s, 'session', %s, 1, null, 'session.started', 1, '{}', "
+            "'system:tests', 'Tests', null, null, 'api', 'tests', null)",
+            (uuid7(), identity),
+        )
+    return identity
 
 
 def new_mark() -> str:
@@ -107,6 +126,7 @@ class Office:
     client: httpx2.AsyncClient
     records: dict[str, Records] = field(default_factory=dict[str, Records])
     _tokens: dict[str, tuple[datetime, str]] = field(default_factory=dict[str, tuple[datetime, str]])
+    _sessions: dict[str, UUID] = field(default_factory=dict[str, UUID])
 
     @property
     def parts(self) -> Parts:
@@ -128,7 +148,9 @@ class Office:
         now = datetime.now(UTC)
         made, token = self._tokens.get(who, (now - timedelta(days=1), ""))
         if now - made > timedelta(minutes=5):
-            token = self.parts.tokens.issue(self.person(who), now)
+            session = self._sessions.get(who) or begin_session(self.test_database, self.person(who))
+            self._sessions[who] = session
+            token = self.parts.tokens.issue(self.person(who), session, now)
             self._tokens[who] = (now, token)
         return token
 

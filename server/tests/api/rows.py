@@ -447,12 +447,18 @@ _PEOPLE: Final = [
     ),
 ]
 
+_OPERATOR: Final = frozenset({"operator"})
 _REST: Final = [
     Row("GET", "/policy", "", SIGNED_IN, SIGNED_IN),
     Row("PATCH", "/policy", "", ROOT, SIGNED_IN, body=lambda _: {"document": _another_policy()}),
     Row("POST", "/policy/simulate", "", SIGNED_IN, SIGNED_IN, body=said(operation="patch", target_type="package")),
     Row("GET", "/auth/me", "", SIGNED_IN, SIGNED_IN),
     Row("POST", "/auth/login", "", EVERYBODY, EVERYBODY, body=said(email="x"), hopeless=True),
+    Row("POST", "/auth/refresh", "", EVERYBODY, EVERYBODY, body=said(refresh_token=1), hopeless=True),
+    Row("POST", "/auth/logout", "", SIGNED_IN, SIGNED_IN, body=said()),
+    Row("GET", "/auth/sessions", "", SIGNED_IN, SIGNED_IN),
+    # Each sees and ends only their own; in this office that is the operator of each project.
+    Row("DELETE", "/auth/sessions/{session_id}", "session", _OPERATOR, _OPERATOR, states=("live",)),
     Row("GET", "/health", "", EVERYBODY, EVERYBODY),
     Row("GET", "/readiness", "", EVERYBODY, EVERYBODY),
     Row(

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from pmis.api import resources
 from pmis.api.app import create_app
-from pmis.identity import principals
+from pmis.identity import watch
 from pmis.kit import listing
 from pmis.kit.db import Database, ReadSession
 from tests.api.office import PREFIX, open_office, serving, settings_for
@@ -56,8 +56,9 @@ STEPS: Final = 220
 HOT: Final = 0.95
 _ENTRY: Final = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[(\d+)\] (?:\w+@(\w+) )?", re.MULTILINE)
 _STATEMENT: Final = re.compile(r"LOG:  (?:execute [^:]*|statement): (.*)", re.DOTALL)
-# Beginning and ending a transaction, and reading on from a cursor that was opened by a statement, ask nothing new.
-_CONTROL: Final = re.compile(r"\s*(?:begin|commit|rollback|start transaction|fetch|close)\b", re.IGNORECASE)
+# Beginning and ending a transaction, and reading on from a cursor that was opened by a statement, ask nothing new; nor
+# does the listener of the process (`identity/watch.py`), which no request waits for.
+_CONTROL: Final = re.compile(r"\s*(?:begin|commit|rollback|start transaction|fetch|close|listen)\b", re.IGNORECASE)
 _WRITING: Final = re.compile(r"\b(?:insert|update|delete|append_event)\b", re.IGNORECASE)
 _SKIPPING: Final = re.compile(r"\boffset\b|\bcount\s*\(", re.IGNORECASE)
 
@@ -105,6 +106,9 @@ async def written_down(office: Office) -> AsyncGenerator[tuple[httpx2.AsyncClien
             async with serving(app) as client:
                 # A pool of two is full from the beginning: no connection is made, and says so, while reads are judged.
                 await app.state.parts.database.pool.wait()
+                # Until it is told of changes, a process looks up everybody afresh.
+                while not app.state.parts.watch.is_heard:  # noqa: ASYNC110 - a time, and no event, says so
+                    await anyio.sleep(0.02)
                 yield client, Log(office.test_database)
         finally:
             connection.execute(sql.SQL("alter database {} reset log_statement").format(name))
@@ -113,7 +117,7 @@ async def written_down(office: Office) -> AsyncGenerator[tuple[httpx2.AsyncClien
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever calls is known once they have called: on a slow machine a second is over within a request."""
-    monkeypatch.setattr(principals, "FRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(watch, "FRESH_SECONDS", 3600.0)
 
 
 def requests(office: Office, row: Row) -> Iterator[tuple[str, str]]:
@@ -234,10 +238,11 @@ async def test_reads_ask_little_count_nothing_and_open_no_connection(
 async def crowd(office: Office, client: httpx2.AsyncClient, log: Log) -> tuple[set[int], set[int]]:
     """Many reads at once, twice over: the statuses, and the connections that were used."""
     statuses: set[int] = set()
+    headers = office.headers("viewer")
     log.since()
 
     async def one() -> None:
-        answer = await client.get(f"{PREFIX}/packages", headers=office.headers("viewer"))
+        answer = await client.get(f"{PREFIX}/packages", headers=headers)
         statuses.add(answer.status_code)
 
     for _ in range(2):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pmis.identity.tokens import Tokens
 from pmis.kit.errors import UnauthenticatedError
 from tests.api.expect import ok, problem
-from tests.api.office import JWT_SECRET, open_office
+from tests.api.office import JWT_SECRET, begin_session, open_office
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 class Forger:
     """Makes tokens as somebody would who knows everything but the signing key, and a few as the instance itself."""
 
-    def __init__(self, person: str) -> None:
+    def __init__(self, person: str, session: str) -> None:
         self.tokens = Tokens(JWT_SECRET, 10)
         self.now = int(datetime.now(UTC).timestamp())
         self.good: dict[str, Any] = {
@@ -42,6 +42,7 @@ class Forger:
             "nbf": self.now,
             "exp": self.now + 600,
             "jti": "x",
+            "sid": session,
         }
         self.headers: dict[str, Any] = {"typ": "at+jwt", "kid": self.tokens.kid}
 
@@ -69,9 +70,9 @@ def _b64(value: Any) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def attacks(person: str) -> dict[str, str]:
+def attacks(person: str, session: str, foreign: str) -> dict[str, str]:
     """By what is wrong with it: a token that must not open anything."""
-    forger = Forger(person)
+    forger = Forger(person, session)
     good = forger.signed()
     head, body, signature = good.split(".")
     other = Ed25519PrivateKey.generate()
@@ -93,7 +94,7 @@ def attacks(person: str) -> dict[str, str]:
         "another key under its own kid": forger.raw(
             {"alg": "EdDSA", "typ": "at+jwt", "kid": "0" * 16}, forger.good, other
         ),
-        "another instance": Tokens(JWT_SECRET + "!", 10).issue(uuid4(), datetime.now(UTC)),
+        "another instance": Tokens(JWT_SECRET + "!", 10).issue(uuid4(), uuid4(), datetime.now(UTC)),
         "embedded key": forger.raw({"alg": "EdDSA", **forger.headers, "jwk": jwk}, forger.good, other),
         "our signature, embedded key": forger.signed(jwk=jwk),
         "jku": forger.signed(jku="https://evil.example/keys"),
@@ -149,6 +150,13 @@ def attacks(person: str) -> dict[str, str]:
         "subject null": forger.signed({"sub": None}),
         "subject of sql": forger.signed({"sub": "' or 1=1 --"}),
         "subject with a zero": forger.signed({"sub": person + "\x00"}),
+        "session unknown": forger.signed({"sid": str(uuid4())}),
+        "session of another": forger.signed({"sid": foreign}),
+        "session no id": forger.signed({"sid": "1"}),
+        "session a number": forger.signed({"sid": 1}),
+        "session null": forger.signed({"sid": None}),
+        "session a list": forger.signed({"sid": [session]}),
+        "session of sql": forger.signed({"sid": "' or 1=1 --"}),
         "empty": "",
         "a dot": ".",
         "dots": "..",
@@ -181,7 +189,8 @@ def _hs256(forger: Forger, secret: bytes) -> str:
 
 
 async def test_none_of_them_opens_anything(office: Office):
-    tried = attacks(str(office.person("admin")))
+    own, other = [str(begin_session(office.test_database, office.person(who))) for who in ("admin", "analyst")]
+    tried = attacks(str(office.person("admin")), own, other)
     assert len(tried) >= 80
     opened: list[str] = []
     for name, token in tried.items():
@@ -197,7 +206,8 @@ async def test_none_of_them_opens_anything(office: Office):
 
 async def test_the_forger_can_make_a_good_one(office: Office):
     """The control: what is refused above is refused for what is wrong with it, not for being made here."""
-    token = Forger(str(office.person("admin"))).signed()
+    session = begin_session(office.test_database, office.person("admin"))
+    token = Forger(str(office.person("admin")), str(session)).signed()
     answer = await office.get(None, "/auth/me", headers={"Authorization": f"Bearer {token}"})
     assert ok(answer)["id"] == str(office.person("admin"))
 
@@ -223,7 +233,7 @@ async def test_a_token_in_the_query_or_a_cookie_does_not_count(office: Office):
 class TestClock:
     def test_a_token_ends_when_it_says(self):
         tokens, person, start = Tokens(JWT_SECRET, 10), uuid4(), datetime.now(UTC)
-        token = tokens.issue(person, start)
+        token = tokens.issue(person, uuid4(), start)
         assert tokens.verify(token, start + timedelta(minutes=9, seconds=58)).person_id == person
         with pytest.raises(UnauthenticatedError, match="expired"):
             tokens.verify(token, start + timedelta(minutes=10))
@@ -231,7 +241,7 @@ class TestClock:
             Tokens(JWT_SECRET, 10).verify(token, start + timedelta(minutes=10))
 
     def test_another_process_whose_clock_is_a_little_behind_takes_it(self):
-        token = Tokens(JWT_SECRET, 10).issue(uuid4(), datetime.now(UTC))
+        token = Tokens(JWT_SECRET, 10).issue(uuid4(), uuid4(), datetime.now(UTC))
         Tokens(JWT_SECRET, 10).verify(token, datetime.now(UTC) - timedelta(seconds=5))
         with pytest.raises(UnauthenticatedError):
             Tokens(JWT_SECRET, 10).verify(token, datetime.now(UTC) - timedelta(seconds=30))
@@ -239,7 +249,7 @@ class TestClock:
     def test_what_is_remembered_is_bounded(self):
         tokens, now = Tokens(JWT_SECRET, 10), datetime.now(UTC)
         for _ in range(4100):
-            tokens.verify(tokens.issue(uuid4(), now), now)
+            tokens.verify(tokens.issue(uuid4(), uuid4(), now), now)
         assert len(tokens._verified) == 4096
 
     @pytest.mark.parametrize("now", ["2020-02-29T12:00:00Z", "2031-01-01T00:00:00+14:00"])

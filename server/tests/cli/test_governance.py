@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pmis.identity.principals import FRESH_SECONDS
+from pmis.identity.watch import FRESH_SECONDS
 from tests.cli.conftest import approval_in, run
 
 if TYPE_CHECKING:

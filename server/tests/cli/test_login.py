@@ -6,7 +6,7 @@ import json
 import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -141,7 +141,7 @@ class TestAccounts:
 
     def test_an_expired_one_says_so_and_how_to_go_on(self, home: Path, live_api: LiveApi):
         ana = UUID(run_me(live_api)["id"])
-        old = Tokens(JWT_SECRET, 1).issue(ana, datetime.now(UTC) - timedelta(hours=1))
+        old = Tokens(JWT_SECRET, 1).issue(ana, uuid4(), datetime.now(UTC) - timedelta(hours=1))
         accounts.keep(Account(live_api.url, old, "ana", "analyst@demo.example", "Ana Analyst"))
         refused = run("package", "list", "--as", "ana")
         assert refused.code == 1

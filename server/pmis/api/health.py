@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from psycopg import Error as PsycopgError
 from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -15,7 +16,12 @@ from pmis.kit.errors import PmisError
 from pmis.ops.migrate import head_revision
 from pmis.ops.valkey import BrokerError, ping
 
+if TYPE_CHECKING:
+    from pmis.api.context import Parts
+
 router = docs.RouteTable("health")
+STALLED_SECONDS: Final = 30
+"""A job that nobody has claimed for so long means that the workers, or the relay, do not run."""
 
 
 class Alive(BaseModel):
@@ -29,6 +35,8 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "not_ready"]
     checks: dict[str, str]
+    oldest_job_seconds: int | None
+    """For how long the oldest job that is due, or promise that is not handed on, has waited; null when unknown."""
 
 
 async def health(request: Request) -> Response:
@@ -41,6 +49,7 @@ async def readiness(request: Request) -> Response:
     """Each part, and whether requests can be served."""
     parts = parts_of(request)
     checks: dict[str, Any] = {"database": "ok", "schema": "ok"}
+    oldest: int | None = None
     try:
         async with parts.database.read() as session:
             row = await session.one("select version_num from public.alembic_version")
@@ -50,6 +59,8 @@ async def readiness(request: Request) -> Response:
     except PmisError as error:
         checks["database"] = error.detail
         checks["schema"] = "unknown"
+    else:
+        checks["jobs"], oldest = await _jobs(parts)
     if parts.settings.redis_url is not None:
         try:
             await ping(parts.settings.redis_url.get_secret_value())
@@ -58,8 +69,25 @@ async def readiness(request: Request) -> Response:
             # Losing the broker loses nothing that was accepted, so requests are served on.
             checks["broker"] = str(error)
     ready = checks["database"] == "ok" and checks["schema"] == "ok"
-    body = {"status": "ready" if ready else "not_ready", "checks": checks}
+    body = {"status": "ready" if ready else "not_ready", "checks": checks, "oldest_job_seconds": oldest}
     return Response(canonical(body), 200 if ready else 503, None, "application/json")
+
+
+async def _jobs(parts: Parts) -> tuple[str, int | None]:
+    """Whether somebody does what was accepted. Requests are served without: nothing of it is lost by waiting."""
+    try:
+        async with parts.database.read() as session:
+            row = await session.one(
+                "select unclaimed + unsent, extract(epoch from clock_timestamp() - "
+                "least(oldest_due_at, oldest_unsent_at))::float8 from jobs.lag()"
+            )
+    except (PmisError, PsycopgError):
+        return "unknown", None
+    waiting, age = row or (0, None)
+    oldest = int(age or 0)
+    if oldest <= STALLED_SECONDS:
+        return "ok", oldest
+    return f"{waiting} wait, the oldest for {oldest} s; do `pmis relay` and `pmis worker` run?", oldest
 
 
 _READY = {200: Readiness, 503: {"model": Readiness, "description": "Not ready; the checks say why."}}

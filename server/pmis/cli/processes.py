@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg import Connection
+
     from pmis.kit.settings import Settings
 
 app = typer.Typer()
@@ -31,6 +35,20 @@ def _until_told() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     return stop
+
+
+def _connecting(settings: Settings, process: str) -> Callable[[], Connection[Any]]:
+    """How the relay and the beat reach the database."""
+    import psycopg  # noqa: PLC0415 - see the package
+
+    def connect() -> Connection[Any]:
+        connection = psycopg.connect(
+            settings.relay_dsn, autocommit=True, connect_timeout=5, application_name=f"pmis {process}"
+        )
+        connection.execute("set role pmis_relay")
+        return connection
+
+    return connect
 
 
 @app.command()
@@ -56,24 +74,26 @@ def worker(
 @app.command()
 def relay() -> None:
     """Hand accepted work to the workers, in the foreground. Any number of relays may run."""
-    import psycopg  # noqa: PLC0415 - see the package
-
-    from pmis.jobs.broker import make_app, publisher  # noqa: PLC0415
+    from pmis.jobs.broker import make_app, publisher  # noqa: PLC0415 - see the package
     from pmis.jobs.relay import Relay  # noqa: PLC0415
     from pmis.kit.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
     _logging(settings, "relay")
 
-    def connect() -> psycopg.Connection:
-        connection = psycopg.connect(
-            settings.relay_dsn, autocommit=True, connect_timeout=5, application_name="pmis relay"
-        )
-        connection.execute("set role pmis_relay")
-        return connection
-
     Relay(
         publisher(make_app(settings)),
         again_seconds=settings.job_republish_seconds,
         max_attempts=len(settings.job_retry_seconds) + 1,
-    ).run(connect, _until_told())
+    ).run(_connecting(settings, "relay"), _until_told())
+
+
+@app.command()
+def beat() -> None:
+    """Keep the schedule, in the foreground. Any number of beats may run: each slot is taken once."""
+    from pmis.jobs.beat import Beat  # noqa: PLC0415 - see the package
+    from pmis.kit.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    _logging(settings, "beat")
+    Beat().run(_connecting(settings, "beat"), _until_told())

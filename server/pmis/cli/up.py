@@ -21,7 +21,7 @@ def up(
     ),
     demo: bool = typer.Option(True, help="Load the demo project into an empty log."),
 ) -> None:
-    """Start everything: PostgreSQL, Valkey, migrations, demo data on the first run, API and sealer.
+    """Start everything: PostgreSQL, Valkey, migrations, demo data on the first run, API, sealer, jobs.
 
     What DATABASE_URL or REDIS_URL name is used; the rest is embedded in the data folder. What dies is started again,
     Ctrl-C or SIGTERM stops everything, and the next start clears up after a kill -9.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -94,6 +95,9 @@ def serve(settings: Settings, kinds: Mapping[str, Kind[Any]], *, concurrency: in
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    # What was loaded stays, and is shared by all processes of the pool as long as nobody looks through it again.
+    gc.collect()
+    gc.freeze()
     log.info("the worker does %s jobs at a time", worker.concurrency)
     worker.start()
     return int(worker.exitcode or 0)

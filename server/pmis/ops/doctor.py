@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _OLDEST_POSTGRES: Final = 160_000
 _LOW_DISK_BYTES: Final = 1 << 30
 _NO_DISK_BYTES: Final = 200 << 20
+_STALLED_SECONDS: Final = 30
 _SKEW_SECONDS: Final = 2.0
 _UNBEARABLE_SKEW_SECONDS: Final = 30.0
 
@@ -126,6 +127,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             if revision.level is Level.OK:
                 yield from _guarded(connection, _privileges)
                 yield from _guarded(connection, lambda open_: [_seal(open_, settings)])
+                yield from _guarded(connection, _jobs)
     except psycopg.OperationalError as error:
         first = str(error).strip().partition("\n")[0]
         yield Finding(
@@ -269,6 +271,28 @@ def _seal(connection: Connection, settings: Settings) -> Finding:
             "Is the sealer running? `pmis ledger seal` seals now and says what is wrong.",
         )
     return Finding("seal", Level.OK, text)
+
+
+def _jobs(connection: Connection) -> Iterator[Finding]:
+    row = connection.execute(
+        "select unclaimed + unsent, extract(epoch from clock_timestamp() - "
+        "least(oldest_due_at, oldest_unsent_at))::float8, dead from jobs.lag()"
+    ).fetchone()
+    waiting, age, dead = row or (0, None, 0)
+    text = f"{waiting} wait, the oldest for {age or 0:.0f} s" if waiting else "none waits"
+    if (age or 0) > _STALLED_SECONDS:
+        yield Finding(
+            "jobs", Level.WARNING, f"{text}.", "Do `pmis relay` and `pmis worker` run? Their logs say why not."
+        )
+    else:
+        yield Finding("jobs", Level.OK, text)
+    if dead:
+        yield Finding(
+            "jobs",
+            Level.WARNING,
+            f"{dead} failed for good.",
+            "`pmis job list --status dead` says why; `pmis job retry` has them tried again.",
+        )
 
 
 def _broker(settings: Settings) -> Finding:

@@ -30,7 +30,7 @@ from pmis.ops.process import command_as, current_user, reason_of
 from pmis.ops.supervisor import Launch, Program, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 
     from pmis.kit.settings import Settings
     from pmis.ops.datafolder import Secrets
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _DEFAULT_POSTGRES_PORT: Final = 54320
-_ORDER: Final = ("postgres", "valkey", "api", "sealer")
+_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "beat")
+_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "beat")
 
 
 class PortTakenError(PmisError):
@@ -146,8 +147,11 @@ class Up:
             self._release(folder)
             await api
             notes.append("healthy")
-        with self._step("sealer"):
-            await self._supervisor.start(self._sealer(folder))
+        with self._step("jobs") as notes:
+            # None of them is waited for: who signs in now need not know that they still load.
+            for name, command in _BESIDE.items():
+                await self._supervisor.start(self._process(folder, name, command))
+            notes.append(f"{', '.join(_BESIDE)}; {settings.worker_concurrency} jobs at a time")
         DataFolder.describe_holder(lock, url=self._url)
         self._say(f"PMIS is ready after {time.monotonic() - self._began:.1f} s: {self._url}")
         self._say(f"  API and its documentation: {self._url}/docs")
@@ -269,7 +273,7 @@ class Up:
                 server.port = postgres.free_port()
                 if folder.runtime_file.exists():
                     self._write_runtime(folder)
-                    for name in ("api", "sealer"):
+                    for name in _ON_DATABASE:
                         self._supervisor.restart(name)
 
         return Program(
@@ -350,10 +354,10 @@ class Up:
                 socket.send_fds(self._channel, [self._handoff], [self._listener.fileno()])
                 self._channel.shutdown(socket.SHUT_WR)
 
-    def _sealer(self, folder: DataFolder) -> Program:
+    def _process(self, folder: DataFolder, name: str, command: Sequence[str]) -> Program:
         return Program(
-            name="sealer",
-            launch=lambda: Launch(self._pmis("ledger", "seal", "--loop")),
+            name=name,
+            launch=lambda: Launch(self._pmis(*command)),
             environment={**_LOGGED, **self._environment(folder)},
         )
 
@@ -417,6 +421,14 @@ class Up:
             known["REDIS_URL"] = self._valkey.url
         write_private(folder.runtime_file, known)
 
+
+_BESIDE: Final[dict[str, tuple[str, ...]]] = {
+    "sealer": ("ledger", "seal", "--loop"),
+    "relay": ("relay",),
+    "worker": ("worker",),
+    "beat": ("beat",),
+}
+"""The commands of the processes that nobody who signs in waits for."""
 
 # What our own processes say goes into a log of their own, so a failure may show its trace there.
 _LOGGED: Final = {"PYTHONUNBUFFERED": "1", "PMIS_DEBUG": "1"}

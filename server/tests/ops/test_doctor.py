@@ -42,6 +42,7 @@ def test_a_good_install(database):
         "clock": Level.OK,
         "privileges": Level.OK,
         "seal": found["seal"].level,
+        "jobs": found["jobs"].level,
         "broker": Level.WARNING,
         "storage": Level.OK,
         "disk": Level.OK,
@@ -180,3 +181,21 @@ class TestStorage:
         )["storage"]
         assert found.level is Level.ERROR
         assert "the bucket mails does not answer" in found.text
+
+
+def test_jobs_that_nobody_does_and_dead_letters_are_told(make_database):
+    database = make_database("lazy")
+    assert findings(database.app_dsn)["jobs"].text == "none waits"
+    with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
+        connection.execute("update ledger.outbox set sent_at = now()")
+        connection.execute(
+            "insert into jobs.job (id, kind, payload, correlation_id, due_at) "
+            "values (gen_random_uuid(), 'test.nothing', '{}', 'test', now() - interval '1 minute')"
+        )
+    finding = findings(database.app_dsn)["jobs"]
+    assert (finding.level, finding.text[:25]) == (Level.WARNING, "1 wait, the oldest for 60")
+    assert "pmis relay" in finding.advice
+    with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
+        connection.execute("update jobs.job set status = 'dead', finished_at = now()")
+    finding = findings(database.app_dsn)["jobs"]
+    assert (finding.level, finding.text) == (Level.WARNING, "1 failed for good.")

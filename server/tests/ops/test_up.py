@@ -28,7 +28,7 @@ from pmis.ops.process import command_as, identity, named_user
 pytestmark = pytest.mark.slow
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 PMIS = [sys.executable, "-P", "-m", "pmis.cli.main"]
-PARTS = ("api", "postgres", "valkey", "sealer")
+PARTS = ("api", "postgres", "valkey", "sealer", "relay", "worker", "beat")
 
 
 def environment(**values):
@@ -120,7 +120,7 @@ class Running:
         last = None
         while time.monotonic() < deadline:
             last = self.get("/api/v1/readiness")
-            if last == (200, {"status": "ready", "checks": dict.fromkeys(("broker", "database", "schema"), "ok")}):
+            if last[0] == 200 and set(last[1]["checks"].values()) == {"ok"} and len(last[1]["checks"]) == 4:
                 return
             time.sleep(0.05)
         pytest.fail(f"not healthy: {last}{self.logs()}")
@@ -264,7 +264,7 @@ class TestLife:
     def test_each_part_that_is_killed_comes_back(self, up, folder):
         running = up(folder).ready()
         assert "demo loaded" not in "\n".join(running.lines)
-        for name in ("sealer", "valkey", "postgres", "api"):
+        for name in ("sealer", "relay", "worker", "beat", "valkey", "postgres", "api"):
             running.kill(name)
             running.until(f"{name} is back after")
             running.healthy()
@@ -407,11 +407,14 @@ def test_servers_of_ones_own_are_used_and_nothing_is_embedded(up, make_database,
         DATABASE_URL=database.app_dsn,
         DATABASE_OWNER_URL=database.owner_dsn,
         DATABASE_SEALER_URL=database.sealer_dsn,
+        DATABASE_WORKER_URL=database.worker_dsn,
+        DATABASE_RELAY_URL=database.relay_dsn,
         REDIS_URL="redis://127.0.0.1:1",
     ).ready()
     running.until("Nobody can sign in yet. Make the first administrator: ./pmis admin create EMAIL --name NAME")
     assert running.get("/api/v1/readiness")[1]["checks"]["database"] == "ok"
-    assert set(json.loads((running.folder / "processes.json").read_text())) == {"api", "sealer"}
+    ours = set(PARTS) - {"postgres", "valkey"}
+    assert set(json.loads((running.folder / "processes.json").read_text())) == ours
     assert not (running.folder / "servers").exists()
     with psycopg.connect(database.admin_dsn) as connection:
         users = connection.execute("select distinct usename from pg_stat_activity where datname = %s", (database.name,))

@@ -1,26 +1,33 @@
 """Who is signed in where: one file for each account, readable by its owner alone.
 
-An account belongs to the server it was made at; its token is never sent to another. Which one acts: `--as NAME`, else
-the token in PMIS_TOKEN, else the account that PMIS_PROFILE names, else the account `default`.
+An account belongs to the server it was made at; its tokens are never sent to another. The access token is good for
+minutes; the refresh token, good once, gives the next pair, which one command at a time asks for. Which account acts:
+`--as NAME`, else the token in PMIS_TOKEN, else the account that PMIS_PROFILE names, else the account `default`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import tempfile
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from pmis.kit.errors import PmisError, UnauthenticatedError
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 DEFAULT: Final = "default"
+_EARLY: Final = timedelta(seconds=20)
+"""How long before its end an access token is renewed."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS: Final = re.compile(r"[^\s\\\x00-\x1f\x7f]{1,300}")
 _OTHERS: Final = 0o077
@@ -46,7 +53,10 @@ class NotSignedInError(UnauthenticatedError):
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who signed in at a server. `profile` is None for a token that came from PMIS_TOKEN."""
+    """Somebody who signed in at a server. `profile` is None for a token that came from PMIS_TOKEN.
+
+    The sign-in ends at `expires_at` unless it is used before; the access token at `token_expires_at`.
+    """
 
     url: str
     token: str = field(repr=False)
@@ -54,6 +64,8 @@ class Account:
     email: str | None = None
     name: str | None = None
     expires_at: str | None = None
+    refresh_token: str | None = field(default=None, repr=False)
+    token_expires_at: str | None = None
 
     @property
     def login_command(self) -> str:
@@ -63,13 +75,22 @@ class Account:
 
     @property
     def has_expired(self) -> bool:
-        """Whether the token is past its time, by this machine's clock."""
-        if self.expires_at is None:
-            return False
-        try:
-            return datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
-        except (ValueError, TypeError):  # somebody edited the file; the server knows
-            return False
+        """Whether the sign-in is past its time, by this machine's clock."""
+        return _is_past(self.expires_at, datetime.now(UTC))
+
+    @property
+    def needs_renewal(self) -> bool:
+        """Whether the access token is past its time, or almost, and there is a refresh token to renew it with."""
+        return self.refresh_token is not None and _is_past(self.token_expires_at, datetime.now(UTC) + _EARLY)
+
+
+def _is_past(moment: str | None, now: datetime) -> bool:
+    if moment is None:
+        return False
+    try:
+        return datetime.fromisoformat(moment) <= now
+    except (ValueError, TypeError):  # somebody edited the file; the server knows
+        return False
 
 
 _FIELDS: Final = frozenset(one.name for one in fields(Account)) - {"profile"}
@@ -143,6 +164,24 @@ def keep(account: Account) -> Path:
             f"The sign-in cannot be kept in {path.parent}: {error.strerror}. Name another folder with PMIS_CONFIG_DIR."
         ) from None
     return path
+
+
+@contextlib.contextmanager
+def alone(profile: str) -> Generator[None]:
+    """Wait until no other command renews the account; raises AccountError when there is no place for the lock."""
+    path = folder() / f".{profile}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AccountError(
+            f"The sign-in cannot be kept in {path.parent}: {error.strerror}. Name another folder with PMIS_CONFIG_DIR."
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def forget(profile: str) -> bool:

@@ -12,7 +12,8 @@ import os
 import re
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
@@ -109,9 +110,7 @@ class Api:
         self.account = account
         headers = {"User-Agent": f"pmis-cli/{importlib.metadata.version('pmis')}", "Accept": "application/json"}
         if account is not None:
-            if not _KEY.fullmatch(account.token[:255]) or not account.token.isascii():
-                raise BadArgumentError("The access token holds what no token holds. Run `pmis login`.")
-            headers["Authorization"] = f"Bearer {account.token}"
+            headers["Authorization"] = _authorization(account)
         try:
             self._http = httpx2.Client(
                 base_url=url + BASE,
@@ -177,7 +176,7 @@ class Api:
         if file or long:
             # The answer to a file comes when all of it is done.
             request.extensions["timeout"]["read"] = _LONG_SECONDS
-        answer = self._answer(request)
+        answer = self._signed_in(request)
         if answer.status >= _FIRST_REFUSAL:
             raise self._refusal(answer)
         if answer.status >= _FIRST_REDIRECT:
@@ -187,6 +186,41 @@ class Api:
                 "Sign in at the right address with `pmis login --url`."
             )
         return answer
+
+    def _signed_in(self, request: httpx2.Request) -> Answer:
+        """The answer, with a renewed access token where the one at hand is no longer good."""
+        renewed = self.account is not None and self.account.needs_renewal and self._renew(request)
+        answer = self._answer(request)
+        if answer.status == _UNAUTHENTICATED and not renewed and self._renew(request):
+            answer = self._answer(request)
+        return answer
+
+    def _renew(self, request: httpx2.Request) -> bool:
+        """Take the account's next tokens, for this request and those after it; one command at a time does this.
+
+        A refresh token is good once. Whoever comes second finds what the first has kept.
+        """
+        mine = self.account
+        if mine is None or mine.profile is None or mine.refresh_token is None:
+            return False
+        with accounts.alone(mine.profile):
+            kept = accounts.read(mine.profile)
+            if kept is None or kept.url != self.url or kept.refresh_token is None:
+                return False
+            if kept.token == mine.token:
+                body = _encoded({"refresh_token": kept.refresh_token})
+                asking = self._http.build_request(
+                    "POST", "/auth/refresh", content=body, headers={"Content-Type": "application/json"}
+                )
+                del asking.headers["authorization"]
+                answer = self._answer(asking)
+                if answer.status != _OK:
+                    return False
+                kept = renewed(kept, answer.json)
+                accounts.keep(kept)
+        self.account = kept
+        self._http.headers["authorization"] = request.headers["authorization"] = _authorization(kept)
+        return True
 
     def _answer(self, request: httpx2.Request) -> Answer:
         import httpx2  # noqa: PLC0415 - see above
@@ -232,6 +266,8 @@ class Api:
         query = {name: _sendable(str(value)) for name, value in params.items() if value is not None}
         request = self._http.build_request("GET", _path(path), params=query)
         request.extensions["timeout"]["read"] = _LONG_SECONDS
+        if self.account is not None and self.account.needs_renewal:
+            self._renew(request)
         try:
             response = self._http.send(request, stream=True)
             try:
@@ -335,6 +371,28 @@ def connected(profile: str | None, *, as_json: bool = False) -> Generator[Api]:
         raise
     finally:
         api.close()
+
+
+def renewed(account: Account, token: Json) -> Account:
+    """The account with the tokens that the API has given."""
+    now = datetime.now(UTC)
+
+    def after(name: str) -> str:
+        return (now + timedelta(seconds=int(token[name]))).isoformat(timespec="seconds")
+
+    return replace(
+        account,
+        token=str(token["access_token"]),
+        token_expires_at=after("expires_in"),
+        refresh_token=str(token["refresh_token"]),
+        expires_at=after("refresh_expires_in"),
+    )
+
+
+def _authorization(account: Account) -> str:
+    if not _KEY.fullmatch(account.token[:255]) or not account.token.isascii():
+        raise BadArgumentError("The access token holds what no token holds. Run `pmis login`.")
+    return f"Bearer {account.token}"
 
 
 def _path(segments: Sequence[str]) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 import typer
 
 from pmis.cli import accounts, options
-from pmis.cli.accounts import DEFAULT, Account
-from pmis.cli.client import Api, BadArgumentError, connected
+from pmis.cli.accounts import DEFAULT, Account, AccountError
+from pmis.cli.client import Api, BadArgumentError, RefusedError, connected, renewed
 from pmis.cli.lookup import Lookup
 from pmis.cli.output import Screen
 from pmis.cli.output import as_json as print_json
 from pmis.cli.text import moment, printable, value
+from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
     from pmis.cli.client import Json
@@ -39,7 +40,7 @@ def login(
         help="The name under which to keep this account. Default: PMIS_PROFILE, `default`.",
     ),
 ) -> None:
-    """Sign in, and stay signed in until the access token expires.
+    """Sign in, and stay signed in until `pmis logout`, or until nothing was asked for two weeks.
 
     Several accounts can be signed in side by side, each under a name of its own: `pmis login --as admin`, then
     `pmis approval list --as admin`. They are kept in PMIS_CONFIG_DIR, else XDG_CONFIG_HOME/pmis, else ~/.config/pmis.
@@ -97,20 +98,13 @@ def _sign_in(url: str, email: str, password: str, profile: str) -> Account:
         token = api.request("POST", ("auth", "login"), body={"email": email, "password": password}).json
     finally:
         api.close()
-    expires = datetime.now(UTC) + timedelta(seconds=int(token["expires_in"]))
-    account = Account(
-        url=url,
-        token=str(token["access_token"]),
-        profile=profile,
-        email=email,
-        expires_at=expires.isoformat(timespec="seconds"),
-    )
+    account = renewed(Account(url=url, token="", profile=profile, email=email), token)
     api = Api(url, account)
     try:
         name = printable(str(api.get("auth", "me").json["name"]))
     finally:
         api.close()
-    return Account(**{**vars(account), "name": name})
+    return replace(account, name=name)
 
 
 @app.command()
@@ -118,10 +112,30 @@ def logout(
     account: str | None = options.AS,
     everything: bool = typer.Option(False, "--all", help="Every account that is kept here."),
 ) -> None:
-    """Forget an account: its access token is removed from this machine."""
+    """Sign out: the session ends at the server, and its tokens are removed from this machine."""
     names = accounts.kept() if everything else [accounts.profile_name(account)]
-    forgotten = [name for name in names if accounts.forget(name)]
+    forgotten = [name for name in names if _sign_out(name)]
     typer.echo(f"Signed out: {', '.join(forgotten)}." if forgotten else "Nobody was signed in.")
+
+
+def _sign_out(name: str) -> bool:
+    """End the session and forget the account, whatever the server says; says whether there was one."""
+    try:
+        kept = accounts.read(name)
+    except AccountError:  # damaged, or readable by others: it goes all the same
+        kept = None
+    if kept is not None and not kept.has_expired:
+        try:
+            api = Api(kept.url, kept)
+            try:
+                api.request("POST", ("auth", "logout"), body={})
+            finally:
+                api.close()
+        except RefusedError:
+            pass  # it has ended already
+        except PmisError as error:
+            typer.echo(f"warning: the session of {name!r} could not be ended at the server: {error.detail}", err=True)
+    return accounts.forget(name)
 
 
 @app.command()

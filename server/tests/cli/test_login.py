@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import jwt
+import psycopg
 import pytest
 
 from pmis.cli import accounts
 from pmis.cli.accounts import Account, AccountError, AddressError
 from pmis.identity.tokens import Tokens
 from pmis.ops.demo import PASSWORD
-from tests.cli.conftest import JWT_SECRET, run, spawn_tty
+from tests.cli.conftest import JWT_SECRET, run, spawn, spawn_tty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +124,13 @@ class TestAccounts:
         monkeypatch.setenv("PMIS_TOKEN", "two\nlines")
         assert run("whoami").code == 1
 
-    def test_signing_out_forgets(self, signed_in: LiveApi):
+    def test_signing_out_forgets(self, home: Path, live_api: LiveApi):
+        for name in ("viewer", "analyst"):
+            signed = run(
+                *("login", f"{name}@demo.example", "--as", name, "--password-stdin", "--url", live_api.url),
+                stdin=PASSWORD,
+            )
+            assert signed.code == 0, signed
         assert run("logout", "--as", "viewer").out == "Signed out: viewer.\n"
         refused = run("whoami", "--as", "viewer")
         assert refused.code == 1
@@ -129,6 +139,19 @@ class TestAccounts:
         assert run("whoami").err == "error: You are not signed in. Run `pmis login`.\n"
         assert run("logout").out == "Nobody was signed in.\n"
         assert run("whoami", "--all").err == "Nobody is signed in here.\n"
+
+    def test_signing_out_ends_the_session_at_the_server(self, fresh: Account, live_api: LiveApi):
+        assert run("logout", "--as", "fresh").out == "Signed out: fresh.\n"
+        accounts.keep(fresh)
+        refused = run("whoami", "--as", "fresh")
+        assert refused.code == 1
+        assert refused.err.startswith("error: This sign-in has ended. Sign in again.")
+
+    def test_signing_out_forgets_also_when_no_server_answers(self, home: Path):
+        accounts.keep(Account("http://127.0.0.1:9", "a-token", "mine", refresh_token="pmisr_x"))
+        gone = run("logout", "--as", "mine")
+        assert (gone.code, gone.out) == (0, "Signed out: mine.\n")
+        assert "could not be ended at the server" in gone.err
 
     def test_a_token_is_never_sent_to_another_server(self, signed_in: LiveApi, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("PMIS_URL", "http://127.0.0.1:9")
@@ -148,6 +171,62 @@ class TestAccounts:
         assert refused.err == (
             "error: The sign-in of Ana Analyst has expired. Run `pmis login analyst@demo.example --as ana`.\n"
         )
+
+    def test_it_is_renewed_by_itself(self, fresh: Account, live_api: LiveApi):
+        accounts.keep(stale(fresh))
+        assert run("whoami", "--as", "fresh").out.startswith("Aud Auditor\n")
+        now = accounts.read("fresh")
+        assert now is not None
+        assert now.token != fresh.token
+        assert now.refresh_token not in (None, fresh.refresh_token)
+        assert stat.S_IMODE((accounts.folder() / "fresh.json").stat().st_mode) == 0o600
+        assert stat.S_IMODE((accounts.folder() / ".fresh.lock").stat().st_mode) == 0o600
+        assert accounts.kept() == ["fresh"]
+
+    def test_also_when_only_the_server_knows_that_it_has_expired(self, fresh: Account, live_api: LiveApi):
+        session = UUID(jwt.decode(fresh.token, options={"verify_signature": False})["sid"])
+        person = UUID(jwt.decode(fresh.token, options={"verify_signature": False})["sub"])
+        old = Tokens(JWT_SECRET, 1).issue(person, session, datetime.now(UTC) - timedelta(hours=1))
+        accounts.keep(replace(fresh, token=old))
+        assert run("whoami", "--as", "fresh").out.startswith("Aud Auditor\n")
+
+    def test_several_commands_at_once_renew_it_once(self, fresh: Account, live_api: LiveApi):
+        accounts.keep(stale(fresh))
+        with ThreadPoolExecutor(4) as pool:
+            ran = list(pool.map(lambda _: spawn("whoami", "--as", "fresh"), range(4)))
+        assert [one.code for one in ran] == [0] * 4, ran
+        with psycopg.connect(live_api.database.app_dsn) as connection:
+            rows = connection.execute(
+                "select s.ended_because, count(r.*) from identity.session s join identity.refresh_token r "
+                "on r.session_id = s.id where s.id = %s group by s.ended_because",
+                (jwt.decode(fresh.token, options={"verify_signature": False})["sid"],),
+            ).fetchall()
+        assert rows == [(None, 2)]
+
+    def test_the_control_without_reading_again_what_was_kept_it_is_renewed_each_time(
+        self, fresh: Account, live_api: LiveApi, monkeypatch: pytest.MonkeyPatch
+    ):
+        from pmis.cli.client import Api
+
+        asked: list[str] = []
+        real = Api._answer
+
+        def answer(self: Api, request: Any) -> Any:
+            asked.append(request.url.path)
+            return real(self, request)
+
+        monkeypatch.setattr(Api, "_answer", answer)
+        monkeypatch.setattr(accounts, "read", lambda _: stale(fresh))
+        monkeypatch.setattr(accounts, "keep", lambda _: None)
+        for _ in range(2):
+            assert run("whoami", "--as", "fresh").code == 0
+        assert sum(path.endswith("/refresh") for path in asked) > 1
+
+    def test_a_refresh_token_that_is_no_longer_good_says_how_to_go_on(self, fresh: Account, live_api: LiveApi):
+        accounts.keep(replace(stale(fresh), token=fresh.token[:-3] + "AAA", refresh_token="pmisr_" + "A" * 43))
+        refused = run("whoami", "--as", "fresh")
+        assert refused.code == 1
+        assert "Run `pmis login auditor@demo.example --as fresh`." in refused.err
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", ".hidden", "", "a b", "x" * 65, "-"])
     def test_a_name_cannot_lead_elsewhere(self, home: Path, name: str):
@@ -186,6 +265,23 @@ class TestAccounts:
         with pytest.raises(AccountError, match="PMIS_CONFIG_DIR"):
             accounts.keep(Account("http://x", "token", "mine"))
         assert not list(home.parent.glob(".mine*"))
+
+
+@pytest.fixture
+def fresh(home: Path, live_api: LiveApi) -> Account:
+    """An account that signed in just now, with a session of its own."""
+    signed = run(
+        *("login", "auditor@demo.example", "--as", "fresh", "--password-stdin", "--url", live_api.url), stdin=PASSWORD
+    )
+    assert signed.code == 0, signed
+    account = accounts.read("fresh")
+    assert account is not None
+    return account
+
+
+def stale(account: Account) -> Account:
+    """The same, once its access token is past its time."""
+    return replace(account, token_expires_at="2020-01-01T00:00:00+00:00")
 
 
 def run_me(live_api: LiveApi):

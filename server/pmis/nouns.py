@@ -8,6 +8,7 @@ from pmis.approval.models import APPROVALS
 from pmis.approval.policy import POLICIES
 from pmis.approval.registry import register
 from pmis.comment.noun import COMMENTS
+from pmis.email.models import EMAILS
 from pmis.identity.noun import DELEGATIONS, MEMBERSHIPS, PEOPLE
 from pmis.package.noun import PACKAGE_TYPES, PACKAGES
 from pmis.party.noun import PARTIES
@@ -30,6 +31,6 @@ GOVERNED: Final[tuple[AnyNoun, ...]] = (
     TASKS,
     COMMENTS,
 )
-PROJECTIONS: Final[tuple[AnyProjection, ...]] = (*GOVERNED, APPROVALS)
+PROJECTIONS: Final[tuple[AnyProjection, ...]] = (*GOVERNED, APPROVALS, EMAILS)
 
 register(*GOVERNED)

@@ -38,6 +38,7 @@ GROUPS: Final = (
     "approval",
     "importing",
     "audit",
+    "mail",
     "policy",
     "people",
     "dev",

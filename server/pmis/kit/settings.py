@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, cast
 from urllib.parse import unquote, urlsplit
@@ -321,6 +322,41 @@ class Settings(BaseSettings):
     )
     idempotency_days: int = Field(7, ge=1, le=365, description="How long the answer to an Idempotency-Key is kept.")
 
+    mail_domain: str = Field(
+        "pmis.localhost",
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
+        description=(
+            "The domain that mail comes to: `inbox@` the instance, `p@` the project with the prefix P, `p-001@` its "
+            "package, `reply+TOKEN@` what was sent out about one."
+        ),
+    )
+    mail_max_bytes: int = Field(
+        25 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024, description="The largest mail that is taken."
+    )
+    mail_authserv_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9.-]{1,253}$",
+        description=(
+            "The name under which your mail server writes Authentication-Results (SPF, DKIM, DMARC). Without it no "
+            "sender is known, and every mail waits for somebody to look at it."
+        ),
+    )
+    mail_trusted_relays: str = Field(
+        "",
+        description=(
+            "Addresses or networks, separated by commas, whose Authentication-Results count when they hand over mail "
+            "by SMTP: your own mail server, which removes forged ones. LMTP, IMAP and the webhook are trusted."
+        ),
+    )
+    mail_smtp_host: str = Field("127.0.0.1", description="The address that `pmis mail serve` listens on.")
+    mail_smtp_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="The port for SMTP; 0 takes any free one. `pmis up` listens when it is set.",
+    )
+    mail_lmtp_port: int | None = Field(None, ge=0, le=65_535, description="The port for LMTP, in the same way.")
+
     storage_dir: Path | None = Field(
         None,
         description=(
@@ -388,6 +424,16 @@ class Settings(BaseSettings):
     )
 
     secret_names: ClassVar[tuple[str, ...]]
+
+    @field_validator("mail_trusted_relays")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            try:
+                ip_network(part)
+            except ValueError:
+                raise ValueError(f"{part!r} is not an address or a network such as 192.0.2.0/24") from None
+        return value
 
     @field_validator("cors_origins", mode="before")
     @classmethod

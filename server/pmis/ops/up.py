@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _DEFAULT_POSTGRES_PORT: Final = 54320
-_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "beat")
-_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "beat")
+_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "beat", "mail")
+_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "beat", "mail")
 
 
 class PortTakenError(PmisError):
@@ -149,9 +149,12 @@ class Up:
             notes.append("healthy")
         with self._step("jobs") as notes:
             # None of them is waited for: who signs in now need not know that they still load.
-            for name, command in _BESIDE.items():
+            beside = dict(_BESIDE)
+            if settings.mail_smtp_port is not None or settings.mail_lmtp_port is not None:
+                beside["mail"] = ("mail", "serve")
+            for name, command in beside.items():
                 await self._supervisor.start(self._process(folder, name, command))
-            notes.append(f"{', '.join(_BESIDE)}; {settings.worker_concurrency} jobs at a time")
+            notes.append(f"{', '.join(beside)}; {settings.worker_concurrency} jobs at a time")
         DataFolder.describe_holder(lock, url=self._url)
         self._say(f"PMIS is ready after {time.monotonic() - self._began:.1f} s: {self._url}")
         self._say(f"  API and its documentation: {self._url}/docs")

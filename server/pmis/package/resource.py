@@ -43,6 +43,7 @@ RESOURCE: Final = Resource(
         "select approval_id from state.approval_target where target_id = %s",
         "select id from state.task where package_id = %s",
         "select id from state.comment where entity_id = %s",
+        "select id from state.email where package_id = %s",
     ),
 )
 TYPES: Final = Resource(

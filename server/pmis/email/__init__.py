@@ -1,0 +1,1 @@
+"""An e-mail as the log knows it: where it is filed and why, never what it says."""

@@ -26,10 +26,11 @@ from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
 from pmis.api.resources import id_after, limit_of, next_link
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import sessions
-from pmis.identity.passwords import verify_password
+from pmis.identity.models import MAX_PASSWORD, NewPassword
+from pmis.identity.passwords import hash_password_soon, needs_rehash, verify_password
 from pmis.identity.principals import load_principal
 from pmis.kit.canonical import canonical
-from pmis.kit.errors import NotFoundError, UnauthenticatedError
+from pmis.kit.errors import BusyError, ForbiddenError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.kit.paging import encode_cursor
 from pmis.kit.text import Line  # noqa: TC001
@@ -69,6 +70,17 @@ class Logout(Input):
 
     everywhere: bool = Field(
         default=False, description="All of one's sessions, on every device, instead of this one.", examples=[False]
+    )
+
+
+class PasswordChange(Input):
+    """The password until now, and the one from now on."""
+
+    current_password: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PASSWORD)] = Field(
+        json_schema_extra={"writeOnly": True, "format": "password"}, examples=["correct horse battery"]
+    )
+    new_password: NewPassword = Field(
+        json_schema_extra={"writeOnly": True, "format": "password"}, examples=["another horse, another battery"]
     )
 
 
@@ -174,6 +186,8 @@ async def _authenticated(request: Request, said: Login) -> Principal:
             "select person_id, password_hash from identity.credential where lower(email) = lower(%s)", (said.email,)
         )
     fits = await verify_password(row[1] if row else None, said.password)
+    if fits and row is not None and needs_rehash(row[1]):
+        await _rehash(parts, row[0], row[1], said.password)
     if not fits or row is None:
         SIGN_IN_FAILURES.labels("password").inc()
         await _record_failure(request, said, "wrong")
@@ -185,6 +199,17 @@ async def _authenticated(request: Request, said: Login) -> Principal:
         SIGN_IN_FAILURES.labels("not_active").inc()
         await _record_failure(request, said, "not_active")
         raise
+
+
+async def _rehash(parts: Parts, person: UUID, encoded: str, password: str) -> None:
+    """Keep the password as it is hashed today; the hash that another change put there meanwhile stays."""
+    hashed = await hash_password_soon(password)
+    async with parts.database.write() as session:
+        await session.execute(
+            "update identity.credential set password_hash = %s where person_id = %s and password_hash = %s",
+            (hashed, person, encoded),
+        )
+        await session.commit()
 
 
 async def _record_failure(request: Request, said: Login, because: str) -> None:
@@ -225,6 +250,53 @@ async def refresh(request: Request) -> Response:
         raise granted
     await parts.attempts.give_back(taken)
     return _granted(parts, granted)
+
+
+async def change_password(request: Request) -> Response:
+    """Give oneself another password; every other session of the caller's ends."""
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    require_good_key(request)
+    docs.require_json(request)
+    said = parse_input(PasswordChange, await request.body())
+    parts = call.parts
+    person, current = _own(call)
+    taken = await parts.attempts.take("password", address=address_of(request), account=str(person))
+    async with parts.database.read() as session:
+        row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
+    origin = sessions.person_origin(call.principal, call.source, call.correlation_id)
+    if not await verify_password(row[0] if row else None, said.current_password) or row is None:
+        SIGN_IN_FAILURES.labels("password").inc()
+        async with parts.database.write() as session:
+            fact = Fact("signin.failed", {"person_id": str(person), "because": "current_password"})
+            record(session, "signin", uuid7(), fact, origin=origin, project_id=None)
+            await session.commit()
+        raise WrongPasswordError("The current password is wrong.")
+    hashed = await hash_password_soon(said.new_password)
+    now = parts.clock.now()
+    async with parts.database.write() as session:
+        changed = await session.execute(
+            "update identity.credential set password_hash = %s, changed_at = %s "
+            "where person_id = %s and password_hash = %s",
+            (hashed, session.now, person, row[0]),
+        )
+        if not changed:
+            raise BusyError("The password was changed at the same moment from elsewhere.")
+        fact = Fact("password.changed", {"person_id": str(person)})
+        record(session, "password", uuid7(), fact, origin=origin, project_id=None)
+        ended = await sessions.end_all(session, person, why="password_changed", now=now, origin=origin, but=current)
+        await session.execute("update identity.session set authenticated_at = %s where id = %s", (now, current))
+        await session.commit()
+    parts.watch.tell(person)
+    await parts.attempts.give_back(taken)
+    return _json({"ended": ended})
+
+
+class WrongPasswordError(ForbiddenError):
+    """Whoever is signed in does not know the password."""
+
+    code = "wrong_password"
+    title = "The current password is wrong"
 
 
 async def logout(request: Request) -> Response:
@@ -338,6 +410,23 @@ docs.route(
             f"refresh token as the first time. {_NOT_KEPT}"
         ),
         body=Refresh,
+    ),
+)
+docs.route(
+    router,
+    "POST",
+    "/auth/password",
+    change_password,
+    docs.Spec(
+        "Change one's password",
+        "signed in",
+        {200: Ended},
+        (400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
+        description=(
+            "All of one's other sessions end. An `Idempotency-Key` has no effect here: the second time the current "
+            "password is another."
+        ),
+        body=PasswordChange,
     ),
 )
 docs.route(

@@ -108,6 +108,29 @@ def _sign_in(url: str, email: str, password: str, profile: str) -> Account:
 
 
 @app.command()
+def password(
+    stdin: bool = typer.Option(
+        False, "--password-stdin", help="Read two lines from standard input: the present password, then the new one."
+    ),
+    account: str | None = options.AS,
+) -> None:
+    """Change your password; your other sign-ins end."""
+    if stdin:
+        present, _, chosen = password_from_stdin().partition("\n")
+        present = present.removesuffix("\r")
+    elif sys.stdin.isatty():
+        present = cast("str", typer.prompt("Present password", hide_input=True, err=True))
+        chosen = cast("str", typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+    else:
+        raise typer.BadParameter("Without a terminal, give --password-stdin.")
+    with connected(account) as api:
+        body = {"current_password": present, "new_password": chosen}
+        ended = int(api.request("POST", ("auth", "password"), body=body).json["ended"])
+    others = {0: "", 1: " One other sign-in has ended."}.get(ended, f" {ended} other sign-ins have ended.")
+    typer.echo(f"The password is changed.{others}")
+
+
+@app.command()
 def logout(
     account: str | None = options.AS,
     everything: bool = typer.Option(False, "--all", help="Every account that is kept here."),

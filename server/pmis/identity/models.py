@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, mo
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pmis.approval.governed import InProject, Proposed
+from pmis.identity.passwords import uncommon
 from pmis.kit.fields import Email, Name
 from pmis.kit.listing import state_table
 from pmis.ledger.projection import Entity
@@ -16,6 +17,10 @@ from pmis.policy.access import Role
 
 MIN_PASSWORD = 12
 MAX_PASSWORD = 200
+NewPassword = Annotated[
+    str, StringConstraints(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD), AfterValidator(uncommon)
+]
+"""A password that somebody chooses."""
 
 
 class Person(Entity):
@@ -85,7 +90,7 @@ class PersonCreate(PersonPatch):
 
     name: Name = Field(examples=["Ada Analyst"])
     email: Email = Field(examples=["ada@example.org"])
-    password: Annotated[str, StringConstraints(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] = Field(
+    password: NewPassword = Field(
         examples=["correct horse battery"], json_schema_extra={"writeOnly": True, "format": "password"}
     )
 

@@ -1,7 +1,11 @@
-"""Passwords: Argon2id, off the event loop, a few at a time."""
+"""Passwords: Argon2id, off the event loop, a few at a time, and none that everybody tries first."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
 from anyio import CapacityLimiter, to_thread
@@ -18,6 +22,38 @@ def _few() -> CapacityLimiter:
     if not _limiter:
         _limiter.append(CapacityLimiter(2))
     return _limiter[0]
+
+
+_UNITS: Final = re.compile(r"(.{1,8}?)\1+", re.DOTALL)
+_ENDS: Final = re.compile(r"^[^a-z]+|[^a-z]+$")
+_DIGITS: Final = 12
+
+
+@cache
+def _common() -> frozenset[str]:
+    text = files("pmis.identity").joinpath("common_passwords.txt").read_text(encoding="ascii")
+    return frozenset(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def is_common(password: str) -> bool:
+    """Whether the password is a common one, is one with digits and marks around it, or repeats a few signs."""
+    folded = password.lower()
+    return _UNITS.fullmatch(folded) is not None or any(
+        hashlib.sha256(form.encode()).hexdigest()[:_DIGITS] in _common() for form in (folded, _ENDS.sub("", folded))
+    )
+
+
+def uncommon(password: str) -> str:
+    """The password; raises ValueError for a common one."""
+    if is_common(password):
+        message = "this password is among the first that somebody would try; choose another"
+        raise ValueError(message)
+    return password
+
+
+def needs_rehash(encoded: str) -> bool:
+    """Whether the hash was made with other parameters than those of today."""
+    return _HASHER.check_needs_rehash(encoded)
 
 
 def hash_password(password: str) -> str:

@@ -455,6 +455,7 @@ _REST: Final = [
     Row("GET", "/auth/me", "", SIGNED_IN, SIGNED_IN),
     Row("POST", "/auth/login", "", EVERYBODY, EVERYBODY, body=said(email="x"), hopeless=True),
     Row("POST", "/auth/refresh", "", EVERYBODY, EVERYBODY, body=said(refresh_token=1), hopeless=True),
+    Row("POST", "/auth/password", "", SIGNED_IN, SIGNED_IN, body=said(current_password="x"), hopeless=True),
     Row("POST", "/auth/logout", "", SIGNED_IN, SIGNED_IN, body=said()),
     Row("GET", "/auth/sessions", "", SIGNED_IN, SIGNED_IN),
     # Each sees and ends only their own; in this office that is the operator of each project.

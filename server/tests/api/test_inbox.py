@@ -31,7 +31,7 @@ async def ids(office: Office, who: str, query: str = "") -> list[str]:
 
 
 async def new_person(office: Office) -> Any:
-    said = {"name": "Somebody", "email": f"{secrets.token_hex(4)}@example.org", "password": "p" * 12}
+    said = {"name": "Somebody", "email": f"{secrets.token_hex(4)}@example.org", "password": "correct horse battery"}
     return waits(await office.post("root", "/people", {**said, "impact_level": "critical"}))
 
 

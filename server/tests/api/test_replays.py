@@ -77,7 +77,11 @@ async def test_who_lost_the_administration_of_the_instance_is_not_answered_again
     who = f"root-{secrets.token_hex(4)}"
     office.people[who] = await office.sign_up(who.title(), f"{who}@example.org", instance_admin=True)
     headers = key()
-    said = {"name": "Somebody private", "email": f"{secrets.token_hex(4)}@example.org", "password": "p" * 12}
+    said = {
+        "name": "Somebody private",
+        "email": f"{secrets.token_hex(4)}@example.org",
+        "password": "correct horse battery",
+    }
     first = await office.post(who, "/people", said, headers=headers)
     waits(first, "confirmation_required")
     assert (await office.post(who, "/people", said, headers=headers)).content == first.content

@@ -18,9 +18,11 @@ import anyio
 import httpx2
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 
 from pmis.api.app import create_app
 from pmis.identity import sessions, watch
+from pmis.identity.passwords import needs_rehash
 from pmis.identity.sessions import Client, Lifetimes
 from pmis.kit.db import WriteSession
 from pmis.ledger.event import Actor, Origin
@@ -522,3 +524,66 @@ class TestKeys:
             settings = settings_for(office.test_database, jwt_secret_key=new, jwt_previous_secret_keys=previous)
             async with serving(create_app(settings)) as client:
                 assert (await client.get(f"{PREFIX}/auth/me", headers=bearer(old))).status_code == status
+
+
+class TestPassword:
+    NEW = "another horse, another battery"
+
+    async def change(self, office: Office, token: str, current: str, new: str = NEW) -> httpx2.Response:
+        said = {"current_password": current, "new_password": new}
+        return await office.post(None, "/auth/password", said, headers=bearer(token))
+
+    async def test_changing_it_ends_the_other_sessions(self, office: Office):
+        email, person = await sign_up(office)
+        here, there = [await sign_in(office, email) for _ in range(2)]
+        assert ok(await self.change(office, here["access_token"], PASSWORD)) == {"ended": 1}
+        ok(await office.get(None, "/auth/me", headers=bearer(here["access_token"])))
+        problem(await office.get(None, "/auth/me", headers=bearer(there["access_token"])), 401)
+        problem(await renew(office, there["refresh_token"]), 401)
+        problem(await office.post(None, "/auth/login", {"email": email, "password": PASSWORD}), 401)
+        ok(await office.post(None, "/auth/login", {"email": email, "password": self.NEW}))
+        async with office.database.read() as session:
+            rows = await session.all(
+                "select type from ledger.event where actor = %s and type = 'password.changed'", (f"person:{person}",)
+            )
+        assert len(rows) == 1
+
+    async def test_it_needs_the_current_one(self, office: Office):
+        email, _ = await sign_up(office)
+        told = await sign_in(office, email)
+        problem(await self.change(office, told["access_token"], "not " + PASSWORD), 403, "wrong_password")
+        ok(await office.post(None, "/auth/login", {"email": email, "password": PASSWORD}))
+
+    @pytest.mark.parametrize("new", ["tooshort1", "qwertyuiop123", "x" * 201])
+    async def test_and_a_good_new_one(self, office: Office, new: str):
+        answer = await self.change(office, office.token("viewer"), PASSWORD, new)
+        assert problem(answer, 422)["errors"][0]["pointer"] == "/new_password"
+        assert new not in answer.text
+
+    async def test_it_is_not_guessed_from_within_either(self, office: Office):
+        app = create_app(settings_for(office.test_database, signin_account_attempts=2))
+        async with serving(app) as client:
+            statuses = [
+                (
+                    await client.post(
+                        f"{PREFIX}/auth/password",
+                        json={"current_password": "not known", "new_password": self.NEW},
+                        headers=office.headers("auditor"),
+                    )
+                ).status_code
+                for _ in range(4)
+            ]
+        assert statuses == [403, 403, 429, 429]
+
+    async def test_a_hash_of_former_parameters_is_made_anew_at_the_next_sign_in(self, office: Office):
+        email, person = await sign_up(office)
+        weak = PasswordHasher(time_cost=1, memory_cost=64).hash(PASSWORD)
+        with psycopg.connect(office.test_database.app_dsn) as connection:
+            connection.execute("update identity.credential set password_hash = %s where person_id = %s", (weak, person))
+        await sign_in(office, email)
+        async with office.database.read() as session:
+            row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
+        assert row is not None
+        assert row[0] != weak
+        assert not needs_rehash(row[0])
+        await sign_in(office, email)

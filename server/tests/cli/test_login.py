@@ -17,6 +17,7 @@ import pytest
 from pmis.cli import accounts
 from pmis.cli.accounts import Account, AccountError, AddressError
 from pmis.identity.tokens import Tokens
+from pmis.ops.console import create_administrator
 from pmis.ops.demo import PASSWORD
 from tests.cli.conftest import JWT_SECRET, run, spawn, spawn_tty
 
@@ -85,6 +86,28 @@ class TestLogin:
         assert refused.code == 1
         assert "is not encrypted" in refused.err
         assert "No PMIS answers at http://pmis.invalid:9" in refused.err
+
+
+class TestPassword:
+    def test_it_is_changed_and_the_new_one_signs_in(self, home: Path, live_api: LiveApi):
+        email = "changes@demo.example"
+        create_administrator(live_api.settings, name="Chris", email=email, password=PASSWORD, another=True)
+
+        def sign_in(word: str, name: str) -> int:
+            return run("login", email, "--as", name, "--password-stdin", "--url", live_api.url, stdin=word).code
+
+        new = "another horse, another battery"
+        assert sign_in(PASSWORD, "here") == 0
+        assert sign_in(PASSWORD, "there") == 0
+        changed = run("password", "--password-stdin", "--as", "here", stdin=f"{PASSWORD}\n{new}\n")
+        assert (changed.code, changed.out) == (0, "The password is changed. One other sign-in has ended.\n"), changed
+        assert run("whoami", "--as", "there").code == 1
+        assert run("whoami", "--as", "here").code == 0
+        assert sign_in(PASSWORD, "there") == 1
+        assert sign_in(new, "there") == 0
+        refused = run("password", "--password-stdin", "--as", "here", stdin=f"wrong\n{new}\n")
+        assert (refused.code, refused.err) == (1, "error: The current password is wrong.\n")
+        assert run("password", "--as", "here").code == 2
 
 
 class TestAccounts:

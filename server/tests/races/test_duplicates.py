@@ -104,6 +104,7 @@ CASES: Final[dict[tuple[str, str], Case]] = {}
 EXEMPT: Final = {
     ("POST", "/auth/login"): "a token is not kept",
     ("POST", "/auth/refresh"): "each token is good once, with or without a key",
+    ("POST", "/auth/password"): "the second time the current password is another",
     ("POST", "/auth/logout"): "who has signed out is refused, with or without a key",
     ("DELETE", "/auth/sessions/{session_id}"): "a session ends once; the second finds none",
     ("POST", "/policy/simulate"): "changes nothing: a question with a body",

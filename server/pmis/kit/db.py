@@ -11,24 +11,26 @@ import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
 
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, errors, sql
+from psycopg import AsyncConnection, errors, sql
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pmis.kit.errors import BusyError, ConflictError, UnavailableError
+from pmis.kit.wire import Result, Row, Statement, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
-    Params = Sequence[Any] | Mapping[str, Any] | None
+    from pmis.kit.wire import Params
 
 T = TypeVar("T")
-Row: TypeAlias = tuple[Any, ...]
-Statement: TypeAlias = "tuple[str, Sequence[Any]]"
 
+_BEGIN: Final[Statement] = ("begin", None)
+_ROLLBACK: Final[Statement] = ("rollback", None)
+_OPEN: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _MOVED = "PM001"
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 _DOWN = (
@@ -39,6 +41,7 @@ _DOWN = (
     errors.TooManyConnections,
     errors.ReadOnlySqlTransaction,
     errors.QueryCanceled,
+    errors.InvalidSqlStatementName,
 )
 
 
@@ -56,17 +59,12 @@ def translate(error: psycopg.Error | PoolTimeout) -> Exception:
 
 
 class Connection(AsyncConnection[Row]):
-    """A connection whose cursors are used again: making one costs a third of what a small statement does."""
+    """A connection that remembers what is prepared on it."""
 
     @cached_property
-    def one_by_one(self) -> AsyncCursor[Row]:
-        """For statements that are planned once, and whose parameters travel beside them."""
-        return self.cursor()
-
-    @cached_property
-    def together(self) -> AsyncClientCursor[Row]:
-        """For several statements in one message: the simple protocol has no parameters, so they are put in here."""
-        return AsyncClientCursor(self)
+    def wire(self) -> Wire:
+        """How sessions ask on it."""
+        return Wire(self)
 
 
 class Session:
@@ -76,20 +74,21 @@ class Session:
         """Wrap a connection that the caller keeps open."""
         self.connection = connection
 
-    async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
-        return await self.connection.one_by_one.execute(cast("LiteralString", statement), params)
+    async def _run(self, statement: str, params: Params = None) -> Result:
+        return (await self.connection.wire.ask((statement, params)))[0]
 
     async def execute(self, statement: str, params: Params = None) -> int:
         """Run a statement and say how many rows it touched."""
-        return (await self._run(statement, params)).rowcount
+        return (await self._run(statement, params)).touched
 
     async def one(self, statement: str, params: Params = None) -> Row | None:
         """The first row, or None."""
-        return await (await self._run(statement, params)).fetchone()
+        rows = (await self._run(statement, params)).rows
+        return rows[0] if rows else None
 
     async def all(self, statement: str, params: Params = None) -> list[Row]:
         """Every row."""
-        return await (await self._run(statement, params)).fetchall()
+        return (await self._run(statement, params)).rows
 
     async def stream(self, statement: str, params: Params = None, *, batch: int = 1000) -> AsyncIterator[Row]:
         """The rows one by one, through a server-side cursor that holds `batch` of them in memory."""
@@ -104,16 +103,12 @@ class ReadSession(Session):
     """Reads only: each statement sees the newest committed state."""
 
 
-_IN_ONE_MESSAGE: Final = 100
-"""How many deferred statements travel together at most: a large proposal makes thousands."""
-
-
 class WriteSession(Session):
     """One transaction. `now` is its time, chosen by the database and equal to every event's `occurred_at`.
 
     Statements whose result nobody needs are deferred, and travel in one message with each other and with the commit: a
-    round trip costs more than most of them do. What they raise is raised before `commit()` returns. As PostgreSQL plans
-    what such a message holds each time, they should be calls of functions, whose own statements it plans only once.
+    round trip costs more than most of them do. What they raise is raised before `commit()` returns. They are calls of
+    functions, whose own statements PostgreSQL plans only once, and which know the types of their values.
     """
 
     now: datetime
@@ -127,22 +122,17 @@ class WriteSession(Session):
         self._ahead: tuple[Statement, list[Row]] | None = None
 
     async def begin(self, first: Statement | None = None, ahead: Statement | None = None) -> None:
-        """Open the transaction, call a first function, and read ahead, all in one round trip.
+        """Open the transaction, call a first function, and call the one that reads ahead, all in one round trip.
 
         What was read ahead is answered to the first `all()` that asks for the very same.
         """
         call, values = first or ("null", ())
-        text = f"begin; select transaction_timestamp(), {call}"
-        if ahead is not None:
-            text, values = f"{text}; {ahead[0]}", (*values, *ahead[1])
-        cursor = self.connection.together
-        await cursor.execute(cast("LiteralString", text), values)
-        cursor.nextset()
-        now, self.first = cast("tuple[datetime, Any]", await cursor.fetchone())
+        opened = [_BEGIN, (f"select transaction_timestamp(), {call}", values), *((ahead,) if ahead else ())]
+        _, begun, *read = await self.connection.wire.ask(*opened, calls=len(opened))
+        now, self.first = begun.rows[0]
         self.now = now.astimezone(UTC)
         if ahead is not None:
-            cursor.nextset()
-            self._ahead = (ahead, await cursor.fetchall())
+            self._ahead = (ahead, read[0].rows)
 
     async def all(self, statement: str, params: Params = None) -> list[Row]:
         """Every row."""
@@ -157,34 +147,19 @@ class WriteSession(Session):
         """Run a statement, in this order, before whatever runs next."""
         self._deferred.append((statement, params))
 
-    async def _run(self, statement: str, params: Params = None) -> AsyncCursor[Row]:
-        # No pipeline: on a local connection it costs more processor time than the round trips that it saves.
-        if self._deferred:
-            await self._catch_up()
-        return await super()._run(statement, params)
-
-    async def _catch_up(self, last: str = "") -> None:
+    async def _run(self, statement: str, params: Params = None) -> Result:
         deferred, self._deferred = self._deferred, []
-        for start in range(0, len(deferred), _IN_ONE_MESSAGE):
-            part = deferred[start : start + _IN_ONE_MESSAGE]
-            text = "; ".join(statement for statement, _ in part)
-            values = [value for _, params in part for value in params]
-            if start + _IN_ONE_MESSAGE >= len(deferred):
-                text += last
-            await self.connection.together.execute(cast("LiteralString", text), values)
+        return (await self.connection.wire.ask(*deferred, (statement, params), calls=len(deferred)))[-1]
 
     async def commit(self) -> None:
         """Make everything durable; a session is used for one commit."""
-        if self._deferred:
-            await self._catch_up("; commit")
-        else:
-            await super()._run("commit")
+        await self._run("commit")
 
     async def restart(self) -> None:
         """Take everything back and begin again, so that a refusal can be recorded."""
         self._deferred.clear()
         self._ahead = None
-        await self.connection.execute("rollback")
+        await self.connection.wire.ask(_ROLLBACK)
         await self.begin()
 
 
@@ -209,7 +184,7 @@ class Database:
             max_size=size,
             open=False,
             timeout=5,
-            kwargs={"autocommit": True, "options": self._options, "prepare_threshold": 1},
+            kwargs={"autocommit": True, "options": self._options, "prepare_threshold": None},
             configure=self._configure,
         )
 
@@ -229,8 +204,11 @@ class Database:
     async def read(self) -> AsyncGenerator[ReadSession]:
         """A session for reads."""
         try:
-            async with self.pool.connection() as connection:
+            connection = await self.pool.getconn()
+            try:
                 yield ReadSession(connection)
+            finally:
+                await self.pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
             raise translate(error) from error
 
@@ -253,14 +231,17 @@ class Database:
     ) -> AsyncGenerator[WriteSession]:
         """One transaction; what was not committed when the block ends is taken back. See `WriteSession.begin()`."""
         try:
-            async with self.pool.connection() as connection:
+            connection = await self.pool.getconn()
+            try:
+                session = WriteSession(connection)
+                await session.begin(first, ahead)
+                yield session
+            finally:
                 try:
-                    session = WriteSession(connection)
-                    await session.begin(first, ahead)
-                    yield session
+                    if connection.pgconn.transaction_status in _OPEN:
+                        await connection.wire.ask(_ROLLBACK)
                 finally:
-                    if connection.info.transaction_status != TransactionStatus.IDLE and not connection.closed:
-                        await connection.execute("rollback")
+                    await self.pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
             raise translate(error) from error
 

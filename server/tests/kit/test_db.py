@@ -10,13 +10,14 @@ import pytest
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.approval.models import APPROVALS
 from pmis.approval.registry import NOUNS
-from pmis.kit import db
 from pmis.kit.ids import uuid7
+from pmis.kit.wire import Wire
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from pmis.kit.db import WriteSession
+    from pmis.kit.wire import Result, Statement
     from tests.builders import World
 
 pytestmark = pytest.mark.anyio
@@ -91,14 +92,14 @@ class TestAhead:
 
     async def rows(self, session: WriteSession, monkeypatch: pytest.MonkeyPatch, *given: object) -> tuple[object, bool]:
         """What a statement answers, and whether the server was asked for it."""
-        asked: list[str] = []
-        real = db.Session._run
+        asked: list[object] = []
+        real = Wire.ask
 
-        async def run(session: WriteSession, statement: str, params: object = None) -> object:
-            asked.append(statement)
-            return await real(session, statement, params)  # pyright: ignore[reportArgumentType]
+        async def ask(wire: Wire, *statements: Statement, calls: int = 0) -> list[Result]:
+            asked.extend(statements)
+            return await real(wire, *statements, calls=calls)
 
-        monkeypatch.setattr(db.Session, "_run", run)
+        monkeypatch.setattr(Wire, "ask", ask)
         return await session.all(*given), bool(asked)  # pyright: ignore[reportArgumentType]
 
     async def test_the_very_same_is_answered_once(self, world: World, monkeypatch: pytest.MonkeyPatch):

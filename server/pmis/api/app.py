@@ -7,13 +7,13 @@ import importlib.metadata
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.api import approvals, audit, docs, evidence, health, imports, people, policies, problems, sessions
 from pmis.api.context import Parts
+from pmis.api.direct import Application, Direct
 from pmis.api.metrics import Figures, metrics, watch_pool
 from pmis.api.middleware import Edge
 from pmis.api.resources import Routes
@@ -28,6 +28,9 @@ from pmis.task.resource import RESOURCE as TASKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from pmis.approval.resource import Resource
     from pmis.kit.settings import Settings
@@ -67,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
             await parts.watch.stop()
             await parts.database.close()
 
-    app = FastAPI(
+    app = Application(
         title="PMIS",
         version=importlib.metadata.version("pmis"),
         description=DESCRIPTION,
@@ -89,15 +92,16 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     _require_permissions(app)
     app.openapi = lambda: _described(app)
+    inner: ASGIApp = Direct(app.framework, app.routes)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        inner = CORSMiddleware(
+            inner,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Correlation-Id"],
             expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Correlation-Id", "Idempotency-Replayed"],
         )
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, import_bytes=IMPORT_BYTES)
+    app.outermost = Edge(inner, max_body_bytes=settings.max_body_bytes, import_bytes=IMPORT_BYTES)
     return app
 
 

@@ -77,32 +77,37 @@ def fault(error: Exception, correlation_id: str) -> Response:
     )
 
 
+REFUSED: Final = (PmisError, HTTPException, RequestValidationError, psycopg.Error)
+"""What ends in an answer that says no; what is none of these is a fault, and ends at the edge."""
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """The answer to a request that is refused."""
+    correlation_id = request.scope.get("correlation_id", "-")
+    if isinstance(error, PmisError):
+        return response_of(error, correlation_id)
+    if isinstance(error, HTTPException):
+        known = _BY_STATUS.get(error.status_code, MalformedRequestError)
+        response = response_of(known(str(error.detail)), correlation_id)
+        response.status_code = error.status_code
+        response.headers.update(error.headers or {})
+        return response
+    if isinstance(error, RequestValidationError):
+        errors = [
+            {"pointer": "/" + "/".join(map(str, item["loc"])), "message": item["msg"], "type": item["type"]}
+            for item in error.errors()
+        ]
+        return response_of(
+            InvalidInputError(f"{errors[0]['pointer'][1:]}: {errors[0]['message']}", errors=errors), correlation_id
+        )
+    if isinstance(error, psycopg.Error):
+        translated = translate(error)
+        if isinstance(translated, PmisError):
+            return response_of(translated, correlation_id)
+    return fault(error, correlation_id)
+
+
 def install(app: FastAPI) -> None:
     """Let every refusal end in one handler; what no handler knows ends at the edge, in `fault`."""
-
-    async def refuse(request: Request, error: Exception) -> Response:
-        correlation_id = request.scope.get("correlation_id", "-")
-        if isinstance(error, PmisError):
-            return response_of(error, correlation_id)
-        if isinstance(error, HTTPException):
-            known = _BY_STATUS.get(error.status_code, MalformedRequestError)
-            response = response_of(known(str(error.detail)), correlation_id)
-            response.status_code = error.status_code
-            response.headers.update(error.headers or {})
-            return response
-        if isinstance(error, RequestValidationError):
-            errors = [
-                {"pointer": "/" + "/".join(map(str, item["loc"])), "message": item["msg"], "type": item["type"]}
-                for item in error.errors()
-            ]
-            return response_of(
-                InvalidInputError(f"{errors[0]['pointer'][1:]}: {errors[0]['message']}", errors=errors), correlation_id
-            )
-        if isinstance(error, psycopg.Error):
-            translated = translate(error)
-            if isinstance(translated, PmisError):
-                return response_of(translated, correlation_id)
-        return fault(error, correlation_id)
-
-    for kind in (PmisError, HTTPException, RequestValidationError, psycopg.Error):
+    for kind in REFUSED:
         app.add_exception_handler(kind, refuse)

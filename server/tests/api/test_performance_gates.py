@@ -59,7 +59,8 @@ _STATEMENT: Final = re.compile(r"LOG:  (?:execute [^:]*|statement): (.*)", re.DO
 # Beginning and ending a transaction, and reading on from a cursor that was opened by a statement, ask nothing new; nor
 # does the listener of the process (`identity/watch.py`), which no request waits for.
 _CONTROL: Final = re.compile(
-    r"\s*(?:(?:begin|commit|rollback|start transaction|fetch|close|listen)\b|select transaction_timestamp\(\), null\s*$)",
+    r"\s*(?:(?:begin|commit|rollback|start transaction|fetch|close|listen)\b"
+    r"|select transaction_timestamp\(\), null\s*$)",
     re.IGNORECASE,
 )
 _WRITING: Final = re.compile(r"\b(?:insert|update|delete|append_event)\b", re.IGNORECASE)

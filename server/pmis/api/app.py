@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
-from pmis.api import approvals, audit, docs, evidence, health, imports, people, policies, problems, sessions
+from pmis.api import approvals, audit, docs, evidence, health, imports, jobs, people, policies, problems, sessions
 from pmis.api.context import Parts
 from pmis.api.direct import Application, Direct
 from pmis.api.metrics import Figures, metrics, watch_pool
@@ -83,7 +83,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.parts = Parts.of(settings)
     app.state.figures = Figures(app.state.parts.database)
     tables = [Routes(resource).router() for resource in RESOURCES]
-    tables += [module.router for module in (approvals, evidence, audit, health, imports, people, policies, sessions)]
+    tables += [
+        module.router for module in (approvals, evidence, audit, health, imports, jobs, people, policies, sessions)
+    ]
     for prefix in ("/api/v1", "/api"):
         for table in tables:
             table.add_to(app, prefix, described=prefix == "/api/v1")

@@ -41,6 +41,7 @@ GROUPS: Final = (
     "mail",
     "policy",
     "people",
+    "jobs",
     "dev",
 )
 """The modules of `pmis.cli` that hold commands, in the order of the help."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.office import Office, begin_import, begin_session, furnish, open_office, seal
+from tests.api.office import Office, begin_import, begin_session, furnish, make_job, open_office, seal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -38,6 +38,9 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             )
             worker = "b:operator" if name == "b" else "operator"
             office.records[name].put("session", "live", begin_session(office.test_database, office.person(worker)))
+            for state, status in (("live", "done"), ("waiting", "dead")):
+                records = office.records[name]
+                records.put("job", state, await make_job(office, world.project, status, records.mark))
             # Somebody who could become a member.
             office.records[name].put("person", "stranger", office.person(await office.newcomer()))
             seal(office.test_database)

@@ -6,6 +6,7 @@ answer to somebody who may not see the project, something leaked.
 
 from __future__ import annotations
 
+import json
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import psycopg
 from pydantic import SecretStr
 
 from pmis.api.app import create_app
+from pmis.jobs.queue import enqueue
 from pmis.kit.db import Database
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import Settings, load_settings
@@ -391,6 +393,21 @@ def seal(database: TestDatabase) -> None:
     """Put everything that was committed into the signed tree, as the loop of `pmis up` does."""
     with psycopg.connect(database.sealer_dsn, autocommit=True) as connection:
         Sealer(connection, signer_of(settings_for(database)), []).run()
+
+
+async def make_job(office: Office, project: UUID | None, status: str, mark: str = "") -> UUID:
+    """A job that has ended, one way or the other, with what it was given and what went wrong."""
+    async with office.database.write() as session:
+        identity = enqueue(
+            session, "test.nothing", {"mark": mark}, dedup=None, correlation_id="test", project_id=project
+        )
+        await session.commit()
+    with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+        connection.execute(
+            "update jobs.job set status = %s, finished_at = now(), attempt = 1, error = %s where id = %s",
+            (status, json.dumps({"type": "Fault", "message": f"Wrong {mark}"}), identity),
+        )
+    return identity
 
 
 async def begin_import(office: Office, who: str) -> UUID:

@@ -448,6 +448,27 @@ _PEOPLE: Final = [
 ]
 
 _OPERATOR: Final = frozenset({"operator"})
+_JOBS: Final = [
+    Row("GET", "/jobs", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/jobs", "project", READERS, query=_project, states=("live",)),
+    Row("GET", "/jobs/dead-letters", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/jobs/dead-letters", "project", READERS, query=_project, states=("live",)),
+    Row("GET", "/jobs/{job_id}", "job", ADMIN, ADMIN, states=("live", "waiting")),
+    Row("GET", "/jobs/{job_id}/stream", "job", ADMIN, ADMIN, states=("live",)),
+    # One that is done is refused, as the domain says, to those who may.
+    Row("POST", "/jobs/{job_id}/retry", "job", ADMIN, ADMIN, states=("live", "waiting"), refused=_SAID),
+    # Of a kind that there is none of: the one above is to be retried by name.
+    Row(
+        "POST",
+        "/jobs/dead-letters/retry",
+        "project",
+        READERS,
+        query=lambda place: f"kind=test.other&{_project(place)}",
+        states=("live",),
+    ),
+    Row("POST", "/jobs/dead-letters/retry", "", SIGNED_IN, SIGNED_IN, query=lambda _: "kind=test.other"),
+]
+
 _REST: Final = [
     Row("GET", "/policy", "", SIGNED_IN, SIGNED_IN),
     Row("PATCH", "/policy", "", ROOT, SIGNED_IN, body=lambda _: {"document": _another_policy()}),
@@ -487,5 +508,6 @@ ROWS: Final = [
     *_APPROVALS,
     *_AUDIT,
     *_PEOPLE,
+    *_JOBS,
     *_REST,
 ]

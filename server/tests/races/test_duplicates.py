@@ -28,7 +28,7 @@ from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.idempotency import Claim
 from pmis.ledger.store import append
 from pmis.policy.levels import Level
-from tests.api.office import PREFIX
+from tests.api.office import PREFIX, make_job
 from tests.builders import make_person
 
 if TYPE_CHECKING:
@@ -375,6 +375,18 @@ async def policy(stage: Stage) -> Sent:
     document = (await stage.world.get("policy", POLICY_ID)).document
     body = {"document": {**document, "name": f"Policy {uuid7().hex}"}}
     return Sent(await stage.chief(), "/policy", body, {**body, "reason": "x"})
+
+
+@case("POST", "/jobs/{job_id}/retry")
+async def retry(stage: Stage) -> Sent:
+    job = await make_job(stage.office, stage.world.project, "dead")
+    return Sent("admin", f"/jobs/{job}/retry", {}, {"another": "body"})
+
+
+@case("POST", "/jobs/dead-letters/retry")
+async def retry_all(stage: Stage) -> Sent:
+    await make_job(stage.office, stage.world.project, "dead")
+    return Sent("admin", f"/jobs/dead-letters/retry?project={stage.world.prefix}", {}, {"another": "body"})
 
 
 @case("POST", "/imports/ocds")

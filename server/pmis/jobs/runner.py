@@ -108,8 +108,11 @@ class Lease(threading.Thread):
 class Runner:
     """Does one job at a time, on an event loop and a pool of connections that live as long as the process."""
 
-    def __init__(self, settings: Settings, kinds: Mapping[str, Kind[Any]]) -> None:
-        """Nothing is connected yet. Must be made in the process that does the jobs."""
+    def __init__(self, settings: Settings, kinds: Mapping[str, Kind[Any]], *, own_loop: bool = True) -> None:
+        """Must be made in the process that does the jobs.
+
+        Without `own_loop` the caller opens and closes the connections, on the loop on which it calls `attempt()`.
+        """
         secret = settings.require_secret("secret_key")
         database = Database(
             settings.worker_dsn, size=_POOL, lock_timeout_ms=settings.lock_timeout_ms, role="pmis_worker"
@@ -118,10 +121,11 @@ class Runner:
         self._settings = settings
         self._kinds = kinds
         self._name = f"{socket.gethostname()}:{os.getpid()}"
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.new_event_loop() if own_loop else asyncio.get_running_loop()
         self._task: asyncio.Task[str] | None = None
         self._abandoned = False
-        self._loop.run_until_complete(database.open())
+        if own_loop:
+            self._loop.run_until_complete(database.open())
 
     def close(self) -> None:
         """Close the connections."""

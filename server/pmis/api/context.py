@@ -14,7 +14,7 @@ from pmis.identity.tokens import Tokens
 from pmis.identity.watch import Watch
 from pmis.kit.clock import Clock
 from pmis.kit.db import Database
-from pmis.kit.errors import InvalidInputError, MalformedRequestError, UnauthenticatedError
+from pmis.kit.errors import ForbiddenError, InvalidInputError, MalformedRequestError, UnauthenticatedError
 from pmis.ledger.idempotency import require_key
 from pmis.ledger.vault import Vault
 from pmis.policy.levels import Level
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pmis.policy.access import Principal
 
 _TAG: Final = re.compile('"[0-9]{1,9}"')
+COOKIE: Final = "__Host-pmis"
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 DEVELOPMENT_SECRET = "development only: " + "pmis" * 8
 
 
@@ -103,15 +105,54 @@ def parts_of(request: Request) -> Parts:
 async def caller(request: Request) -> Call:
     """Who calls; raises UnauthenticatedError."""
     parts = parts_of(request)
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise UnauthenticatedError("Sign in and send the access token as `Authorization: Bearer <token>`.")
     now = parts.clock.now()
-    known = parts.tokens.verify(token.strip(), now)
-    session = await parts.sessions.require(known.session_id, known.person_id, now)
-    principal = await parts.principals.get(known.person_id)
+    authorization = request.headers.get("authorization")
+    cookie = request.cookies.get(COOKIE) if authorization is None else None
+    if cookie is not None:
+        if request.method not in _SAFE:
+            require_same_origin(request)
+        session = await parts.sessions.require_cookie(cookie, now)
+    else:
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise UnauthenticatedError("Sign in and send the access token as `Authorization: Bearer <token>`.")
+        known = parts.tokens.verify(token.strip(), now)
+        session = await parts.sessions.require(known.session_id, known.person_id, now)
+    principal = await parts.principals.get(session.person_id)
     request.scope["actor"] = str(principal.id)
     return Call(request, parts, principal, request.scope["correlation_id"], source_of(request), session)
+
+
+class CrossSiteError(ForbiddenError):
+    """A page of another site made the browser send this, with the cookie that it keeps for us."""
+
+    code = "cross_site"
+    title = "This came from another site"
+
+
+def require_same_origin(request: Request) -> None:
+    """Raise CrossSiteError unless the browser says that a page of this very origin sends the request.
+
+    Whatever of `Sec-Fetch-Site` and `Origin` is there must say so, and one of them must be there. No page can set
+    either. Without TLS only pages of this machine count.
+    """
+    site = request.headers.getlist("sec-fetch-site")
+    origin = request.headers.getlist("origin")
+    fits = all(one == "same-origin" for one in site) and all(
+        _is_own(one, request.headers.get("host", "")) for one in origin
+    )
+    if not fits or not (site or origin):
+        raise CrossSiteError(
+            "With a session cookie, changes are taken only from pages of this very origin. Programs send an access "
+            "token instead."
+        )
+
+
+def _is_own(origin: str, host: str) -> bool:
+    scheme, _, place = origin.lower().partition("://")
+    name = place.partition(":")[0]
+    is_local = name in ("localhost", "127.0.0.1") or place.startswith("[::1]")
+    return bool(place) and place == host.lower() and (scheme == "https" or (scheme == "http" and is_local))
 
 
 def source_of(request: Request) -> Source:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from pmis.api import docs
 from pmis.api.context import (
+    COOKIE,
     Call,
     address_of,
     caller,
@@ -19,6 +20,7 @@ from pmis.api.context import (
     parts_of,
     require_good_key,
     require_known_parameters,
+    require_same_origin,
     source_of,
     uuid_or_none,
 )
@@ -54,6 +56,15 @@ class Login(Input):
     email: Annotated[Line, StringConstraints(max_length=254)] = Field(examples=["ada@demo.example"])
     password: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         json_schema_extra={"writeOnly": True, "format": "password"}, examples=["correct horse battery"]
+    )
+
+    session: Literal["tokens", "cookie"] = Field(
+        default="tokens",
+        description=(
+            "`tokens` for programs. `cookie` for pages of this origin: nothing secret is in the answer, and the "
+            "browser is told to keep the cookie where no script reads it."
+        ),
+        examples=["tokens"],
     )
 
 
@@ -95,6 +106,13 @@ class Token(BaseModel):
     )
     refresh_expires_in: int = Field(description="Seconds until the refresh token is no longer good.")
     session_id: UUID
+
+
+class BrowserSession(BaseModel):
+    """A session that the cookie `__Host-pmis` stands for, which the browser was given with this answer."""
+
+    session_id: UUID
+    expires_in: int = Field(description="Seconds until it ends.")
 
 
 class SessionOut(BaseModel):
@@ -160,12 +178,16 @@ async def login(request: Request) -> Response:
     require_good_key(request)
     docs.require_json(request)
     said = parse_input(Login, await request.body())
+    if said.session == "cookie":
+        # Nor does another site's page sign anybody in here, as somebody else than they think.
+        require_same_origin(request)
     parts = parts_of(request)
     taken = await parts.attempts.take("login", address=address_of(request), account=said.email)
     principal = await _authenticated(request, said)
     origin = sessions.person_origin(principal, source_of(request), request.scope["correlation_id"])
+    begin = sessions.begin_in_browser if said.session == "cookie" else sessions.begin
     async with parts.database.write() as session:
-        granted = sessions.begin(
+        begun = begin(
             session,
             principal,
             client=client_of(request),
@@ -175,7 +197,20 @@ async def login(request: Request) -> Response:
         )
         await session.commit()
     await parts.attempts.give_back(taken)
-    return _granted(parts, granted)
+    return _granted(parts, begun) if isinstance(begun, sessions.Granted) else _browsing(parts, begun)
+
+
+def _browsing(parts: Parts, begun: sessions.Browsing) -> Response:
+    TOKENS_ISSUED.labels("cookie").inc()
+    seconds = int((begun.expires_at - parts.clock.now()).total_seconds())
+    response = _json({"session_id": str(begun.session_id), "expires_in": seconds})
+    _set_cookie(response, begun.cookie, seconds)
+    return response
+
+
+def _set_cookie(response: Response, value: str, seconds: int) -> None:
+    """Browsers take a `__Host-` cookie over TLS only, most also over http from localhost; none gives it to scripts."""
+    response.set_cookie(COOKIE, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax")
 
 
 async def _authenticated(request: Request, said: Login) -> Principal:
@@ -317,7 +352,10 @@ async def logout(request: Request) -> Response:
             ended = 1
         await session.commit()
     call.parts.watch.tell(person)
-    return _json({"ended": ended})
+    response = _json({"ended": ended})
+    if call.session is not None and call.session.kind == "cookie":
+        _set_cookie(response, "", 0)
+    return response
 
 
 async def list_sessions(request: Request) -> Response:
@@ -391,7 +429,12 @@ docs.route(
     "/auth/login",
     login,
     docs.Spec(
-        "Sign in", "public", {200: Token}, (400, 401, 413, 415, 422, 429, 503), description=_NOT_KEPT, body=Login
+        "Sign in",
+        "public",
+        {200: Token | BrowserSession},
+        (400, 401, 403, 413, 415, 422, 429, 503),
+        description=_NOT_KEPT,
+        body=Login,
     ),
 )
 docs.route(

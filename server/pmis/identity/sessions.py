@@ -39,6 +39,8 @@ Kind = Literal["bearer", "cookie"]
 GRACE: Final = timedelta(seconds=10)
 """How long after its use a refresh token gives its successor once more to the client that used it."""
 PREFIX: Final = "pmisr_"
+COOKIE_PREFIX: Final = "pmisb_"
+_COOKIE: Final = re.compile(COOKIE_PREFIX + r"[A-Za-z0-9_-]{43}")
 _TOKEN: Final = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")
 _NONCE_BYTES: Final = 12
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
@@ -94,6 +96,15 @@ class Granted:
     person_id: UUID
     refresh_token: str
     refresh_expires_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Browsing:
+    """A session in a browser, and the value of its cookie."""
+
+    session_id: UUID
+    cookie: str
     expires_at: datetime
 
 
@@ -287,6 +298,31 @@ async def prune(
     )
 
 
+def begin_in_browser(
+    session: WriteSession, principal: Principal, *, client: Client, now: datetime, lifetimes: Lifetimes, origin: Origin
+) -> Browsing:
+    """Begin a session that a cookie stands for: an id of 256 random bits, always a new one, kept as a digest."""
+    identity, cookie = uuid7(), COOKIE_PREFIX + secrets.token_urlsafe(32)
+    person = principal.person_id
+    if person is None:
+        raise UnauthenticatedError("Only a person signs in.")
+    expires = now + min(lifetimes.refresh, lifetimes.session)
+    session.defer(
+        "insert into identity.session (id, person_id, kind, client, cookie, started_at, last_used_at, "
+        "authenticated_at, expires_at) values (%s, %s, 'cookie', %s, %s, %s, %s, %s, %s)",
+        (identity, person, client.label, digest_of(cookie), now, now, now, expires),
+    )
+    fact = Fact("session.started", {"person_id": str(person), "kind": "cookie", "client": client.label})
+    record(session, "session", identity, fact, origin=origin, project_id=None)
+    return Browsing(identity, cookie, expires)
+
+
+_BY_ID: Final = (
+    "select id, person_id, kind, authenticated_at, expires_at, ended_at is null from identity.session where id = %s"
+)
+_BY_COOKIE: Final = _BY_ID.replace("where id", "where cookie")
+
+
 class Sessions:
     """What this process remembers of sessions; see `watch`."""
 
@@ -298,20 +334,29 @@ class Sessions:
 
     async def require(self, session_id: UUID, person_id: UUID, now: datetime) -> SessionState:
         """The person's session; raises UnauthenticatedError for one that has ended, or is somebody else's."""
-        state = self._known.get(session_id)
-        if state is None:
-            told = self._watch.told
-            async with self._database.read() as session:
-                row = await session.one(
-                    "select id, person_id, kind, authenticated_at, expires_at, ended_at is null "
-                    "from identity.session where id = %s",
-                    (session_id,),
-                )
-            if row is not None:
-                state = SessionState(*row)
-                self._known.put(session_id, state.person_id, state, told)
+        state = await self._state(_BY_ID, session_id)
         if state is None or state.person_id != person_id or not state.is_open or now >= state.expires_at:
             raise UnauthenticatedError("This sign-in has ended. Sign in again.")
+        return state
+
+    async def require_cookie(self, cookie: str, now: datetime) -> SessionState:
+        """The session that a cookie stands for; raises UnauthenticatedError for one that has ended or never was."""
+        state = await self._state(_BY_COOKIE, digest_of(cookie)) if _COOKIE.fullmatch(cookie) else None
+        if state is None or not state.is_open or now >= state.expires_at:
+            raise UnauthenticatedError("This sign-in has ended. Sign in again.")
+        return state
+
+    async def _state(self, statement: str, key: UUID | bytes) -> SessionState | None:
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        told = self._watch.told
+        async with self._database.read() as session:
+            row = await session.one(statement, (key,))
+        if row is None:
+            return None
+        state = SessionState(*row)
+        self._known.put(key, state.person_id, state, told)
         return state
 
 

@@ -1,0 +1,147 @@
+"""What the relay hands on, what it does when the broker takes nothing, and what each login may not do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from pmis.jobs.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
+
+    from tests.conftest import TestDatabase
+
+ACCEPT = "select jobs.accept(gen_random_uuid(), 'test.nothing', null, null, '{}', null, 'test', null, null, null)"
+
+
+@pytest.fixture
+def own(make_database: Callable[[str], TestDatabase]) -> TestDatabase:
+    return make_database("relay")
+
+
+@pytest.fixture
+def connection(own: TestDatabase) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(own.relay_dsn, autocommit=True) as connection:
+        yield connection
+
+
+def accept(own: TestDatabase, count: int) -> None:
+    with psycopg.connect(own.app_dsn) as application:
+        for _ in range(count):
+            application.execute(ACCEPT)
+
+
+def relay(publish: Callable[[Sequence[UUID]], None], **options: Any) -> Relay:
+    given: dict[str, Any] = {"again_seconds": 60, "max_attempts": 4, "consumers": {}, **options}
+    return Relay(publish, **given)
+
+
+def promise(own: TestDatabase, topic: str, key: str) -> None:
+    with psycopg.connect(own.app_dsn, autocommit=True) as application:
+        application.execute(
+            "select ledger.promise(gen_random_uuid(), %s, %s, '{\"a\":1}', (select id from ledger.event limit 1))",
+            (topic, key),
+        )
+
+
+def test_a_promise_becomes_one_job_for_each_of_its_consumers(own: TestDatabase, connection: psycopg.Connection[Any]):
+    told: list[UUID] = []
+    handing = relay(told.extend, consumers={"test.heard": ("test.one", "test.two")})
+    handing.step(connection)
+    promise(own, "test.heard", "k1")
+    promise(own, "test.unheard", "k2")
+    handing.step(connection)
+    handing.step(connection)
+    rows = connection.execute("select id, kind, payload, dedup from jobs.job order by kind").fetchall()
+    assert [row[1:] for row in rows] == [
+        ("test.one", '{"a":1}', "test.one:k1"),
+        ("test.two", '{"a":1}', "test.two:k1"),
+    ]
+    assert sorted(told) == sorted(row[0] for row in rows)
+    with psycopg.connect(own.admin_dsn) as admin:
+        assert admin.execute("select count(*) from ledger.outbox where sent_at is null").fetchone() == (0,)
+
+
+def test_a_broker_that_takes_nothing_ends_nothing_and_is_told_again(
+    own: TestDatabase, connection: psycopg.Connection[Any]
+):
+    told: list[UUID] = []
+    down = [True]
+
+    def publish(jobs: Sequence[UUID]) -> None:
+        if down[0]:
+            raise ConnectionError("no broker")
+        told.extend(jobs)
+
+    handing = relay(publish, again_seconds=0)
+    handing.step(connection)
+    accept(own, 3)
+    assert handing.step(connection) == 0
+    assert handing._not_before > 0, "it does not knock at once again"
+    down[0], handing._not_before = False, 0.0
+    assert handing.step(connection) == 3
+    assert len(set(told)) == 3
+
+
+def test_a_long_queue_stays_in_the_database_and_is_told_of_once(own: TestDatabase, connection: psycopg.Connection[Any]):
+    told: list[UUID] = []
+    handing = relay(told.extend, window=5)
+    handing.step(connection)
+    accept(own, 12)
+    assert [handing.step(connection), handing.step(connection)] == [5, 0]
+    with psycopg.connect(own.worker_dsn, autocommit=True) as worker:
+        for job in told[:5]:
+            worker.execute("select jobs.claim(%s, 60, 'test')", (job,))
+    assert handing.step(connection) == 5
+    assert len(told) == len(set(told)) == 10
+
+
+def test_two_relays_at_once_tell_of_each_job_once(own: TestDatabase, connection: psycopg.Connection[Any]):
+    told: list[UUID] = []
+    accept(own, 10)
+    with psycopg.connect(own.relay_dsn) as other:
+        first = [row[0] for row in other.execute("select jobs.publish(4, 60)")]
+        relay(told.extend, window=64).step(connection)
+        assert not set(first) & set(told)
+        assert len({*first, *told}) == 10
+
+
+@pytest.mark.parametrize(
+    ("login", "statement"),
+    [
+        *[
+            (login, statement)
+            for login in ("app", "worker", "relay")
+            for statement in (
+                "insert into jobs.job (id, kind, payload, correlation_id) values (gen_random_uuid(), 'a.b', '{}', 'c')",
+                "update jobs.job set status = 'done'",
+                "delete from jobs.job",
+                "truncate jobs.job cascade",
+                "insert into jobs.slot values ('a', now(), null)",
+                "delete from jobs.attempt",
+            )
+        ],
+        ("app", "select jobs.claim(gen_random_uuid(), 1, 'x')"),
+        ("app", "select jobs.finish(gen_random_uuid(), 1, null)"),
+        ("app", "select jobs.publish(1, 1)"),
+        ("app", "select jobs.fire('a', now(), 'a.b', '{}', 'c')"),
+        ("worker", "select jobs.publish(1, 1)"),
+        ("worker", "select jobs.fire('a', now(), 'a.b', '{}', 'c')"),
+        ("relay", "select jobs.claim(gen_random_uuid(), 1, 'x')"),
+        ("relay", ACCEPT),
+        ("relay", "select 1 from state.package"),
+        ("relay", "select 1 from ledger.event"),
+        ("relay", "update ledger.outbox set sent_at = null"),
+    ],
+)
+def test_no_login_may_do_more_than_its_process_does(database: TestDatabase, login: str, statement: str):
+    dsn = {"app": database.app_dsn, "worker": database.worker_dsn, "relay": database.relay_dsn}[login]
+    with (
+        psycopg.connect(dsn, autocommit=True) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(statement.encode())

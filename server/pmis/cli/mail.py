@@ -5,16 +5,100 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from pmis.cli import options
+from pmis.cli.client import connected
+from pmis.cli.lookup import Lookup
+from pmis.cli.output import Column, listing
+from pmis.cli.output import as_json as print_json
+from pmis.cli.text import moment, printable
 from pmis.kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pmis.mail.listener import Desk
 
 app = typer.Typer(name="mail", help="E-mail: taking it in, and looking through it.", no_args_is_help=True)
+
+
+def _senders(one: dict[str, Any]) -> str:
+    """Who the mail says it is from, with a mark where nobody vouches for that."""
+    named = ", ".join(sender["address"] for sender in one["from"]) or "nobody"
+    return printable(named if one["sender"]["authenticated"] else f"{named} (not authenticated)")
+
+
+_COLUMNS: Final = (
+    Column("ID", lambda one, _: str(one["id"])),
+    Column("WHEN (UTC)", lambda one, _: moment(one["received_at"])),
+    Column("STATUS", lambda one, _: printable(str(one["status"]))),
+    Column("FROM", lambda one, _: _senders(one), flexible=True),
+    Column("SUBJECT", lambda one, _: printable(str(one["subject"])), flexible=True),
+)
+
+
+@app.command("list")
+def list_mails(
+    status: str | None = typer.Option(
+        None, metavar="WORDS", help="Only these: attached, quarantined, unreadable, dismissed, moved; comma-separated."
+    ),
+    package: str | None = typer.Option(None, metavar="PACKAGE", help="Only those attached to this package."),
+    project: str | None = options.PROJECT,
+    limit: int = options.LIMIT,
+    everything: bool = options.ALL,
+    cursor: str | None = options.CURSOR,
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """List mails, the newest first: those of packages, and what waits for you if you administer."""
+    with connected(account, as_json=as_json) as api:
+        lookup = Lookup(api)
+        found = api.listed(
+            "mail",
+            "messages",
+            limit=limit,
+            everything=everything,
+            cursor=cursor,
+            status=status,
+            project=project,
+            package_id=lookup.identity("packages", package) if package else None,
+        )
+        listing(found, _COLUMNS, lookup, json=as_json, nothing="There are no such mails.")
+
+
+@app.command()
+def show(
+    mail: str = typer.Argument(metavar="ID", help="Its id, as the list gives it."),
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """Show a mail: what it says, where it is, what it seems to ask for. What cannot be seen is written out."""
+    with connected(account, as_json=as_json) as api:
+        answer = api.get("mail", "messages", mail)
+        if as_json:
+            print_json(answer.body)
+            return
+        found = answer.json
+        package = found["package_id"] or found["candidate_id"]
+        lines = [
+            ("From", _senders(found)),
+            ("To", ", ".join(one["address"] for one in found["to"])),
+            ("Subject", found["subject"]),
+            ("Received", moment(found["received_at"])),
+            ("Status", f"{found['status']} ({found['reason']})"),
+            ("Package", str(package and Lookup(api).name("package_id", package))),
+            *(
+                ("Attachment", f"{one['name']} ({one['media_type']}, {one['size']} bytes)")
+                for one in found["attachments"]
+            ),
+            *(("Not read", fault) for fault in found["faults"]),
+            *(("Asks for", f"{one['patch']} (line {one['line']}: {one['quote']})") for one in found["suggestions"]),
+        ]
+        for name, text in lines:
+            typer.echo(f"{name:<11} {printable(str(text))}")
+        typer.echo()
+        typer.echo(printable(found["text"], lines=True))
 
 
 def _desk(process: str) -> Desk:

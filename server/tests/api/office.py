@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import secrets
+import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
@@ -29,6 +31,7 @@ from pmis.ledger.vault import Vault
 from pmis.ops.console import Console
 from pmis.policy.levels import Level
 from tests.builders import SECRET, World, make_member, make_person, make_project, new_prefix
+from tests.mail.post import Post, letter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -224,6 +227,18 @@ async def make_staff(database: Database, vault: Vault, mark: str, **project: Any
     return World(database, vault, identity, people, prefix)
 
 
+async def _mails(world: World, found: Records) -> None:
+    """A mail that is attached to the living package, and one that waits for somebody to look at it."""
+    mark = found.mark
+    with tempfile.TemporaryDirectory() as folder:
+        post = Post.of(world, Path(folder))
+        await world.make_party(name=f"Known {mark}", email=f"known@{mark}.example")
+        code = found.values["package.live.code"]
+        for state, sender in (("live", "known"), ("waiting", "stranger")):
+            raw = letter(f"{sender}@{mark}.example", subject=f"About {mark}", body=f"Mail {mark}")
+            found.put("email", state, (await post.one(raw, post.at(code))).id)
+
+
 async def furnish(world: World, mark: str) -> Records:
     """One record of every kind in every state it can be in, each text with the mark."""
     found = Records(mark)
@@ -362,6 +377,7 @@ async def furnish(world: World, mark: str) -> Records:
         assert row is not None
         found.put("event", "live", row[0])
         found.values["correlation_id"] = row[1]
+    await _mails(world, found)
     return found
 
 

@@ -502,6 +502,15 @@ _REST: Final = [
     Row("GET", "/exports/ocds/{reference}", "package", EXPORTERS, states=_ALL_STATES),
 ]
 
+_MAIL: Final = "/mail/messages/{message_id}"
+_MAILS: Final = [
+    Row("GET", "/mail/messages", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/mail/messages", "project", READERS, query=_project, states=("live",)),
+    Row("GET", _MAIL, "email", READERS, states=("live",)),
+    # What waits in quarantine is for the project's administrators.
+    Row("GET", _MAIL, "email", ADMIN, ADMIN, states=("waiting",)),
+]
+
 ROWS: Final = [
     *(row for one in _COLLECTIONS for row in _rows_of(one)),
     *_PROJECTS,
@@ -509,5 +518,6 @@ ROWS: Final = [
     *_AUDIT,
     *_PEOPLE,
     *_JOBS,
+    *_MAILS,
     *_REST,
 ]

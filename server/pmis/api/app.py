@@ -11,7 +11,21 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
-from pmis.api import approvals, audit, docs, evidence, health, imports, jobs, mail, people, policies, problems, sessions
+from pmis.api import (
+    approvals,
+    audit,
+    docs,
+    evidence,
+    health,
+    imports,
+    jobs,
+    mail,
+    notifications,
+    people,
+    policies,
+    problems,
+    sessions,
+)
 from pmis.api.context import Parts
 from pmis.api.direct import Application, Direct
 from pmis.api.metrics import Figures, metrics, watch_pool
@@ -85,7 +99,19 @@ def create_app(settings: Settings) -> FastAPI:
     tables = [Routes(resource).router() for resource in RESOURCES]
     tables += [
         module.router
-        for module in (approvals, evidence, audit, health, imports, jobs, mail, people, policies, sessions)
+        for module in (
+            approvals,
+            evidence,
+            audit,
+            health,
+            imports,
+            jobs,
+            mail,
+            notifications,
+            people,
+            policies,
+            sessions,
+        )
     ]
     for prefix in ("/api/v1", "/api"):
         for table in tables:

@@ -39,6 +39,7 @@ COLLECTIONS: Final = {
 """Where records of each kind are found."""
 _LABELS: Final = {
     "audit": "event",
+    "notifications": "notification",
     **{path: kind.replace("_", " ") for kind, path in COLLECTIONS.items()},
 }
 _PEOPLE: Final = frozenset({"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by"})

@@ -36,6 +36,7 @@ GROUPS: Final = (
     "party",
     "comment",
     "approval",
+    "notification",
     "importing",
     "audit",
     "mail",

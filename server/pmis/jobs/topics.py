@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "approval.requested": ("notify.approval",),
+        "approval.decided": ("notify.approval",),
+        "approval.applied": ("notify.approval",),
+        "approval.ended": ("notify.approval",),
+        "approval.reminder": ("notify.approval",),
+    }
+)
 """The kinds of job that each promise of a topic becomes: one job each, with the promise's payload, once."""
 
 

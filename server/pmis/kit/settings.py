@@ -423,6 +423,24 @@ class Settings(BaseSettings):
         description="The largest request body that is read; more answers 413.",
     )
 
+    public_url: str | None = Field(
+        None, description="Where people open PMIS; links in mails begin with it. Default: PMIS_URL."
+    )
+    smtp_server: str | None = Field(
+        None, description="The mail server that takes what PMIS sends. Without it nothing is mailed."
+    )
+    smtp_port: int = Field(587, ge=1, le=65_535, description="The mail server's port.")
+    smtp_username: str | None = Field(None, description="The login at the mail server; none: it asks for no login.")
+    smtp_password: SecretStr | None = Field(None, description="The password at the mail server.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the connection to the mail server is protected. `none` is refused in production."
+    )
+    mail_from: str = Field(
+        "PMIS <pmis@localhost>",
+        pattern=r"^[^\r\n<>]*<[^\s<>@]+@[^\s<>@]+>$|^[^\s<>@]+@[^\s<>@]+$",
+        description="Whom mails come from: an address, or a name and an address in angle brackets.",
+    )
+
     secret_names: ClassVar[tuple[str, ...]]
 
     @field_validator("mail_trusted_relays")
@@ -534,6 +552,11 @@ class Settings(BaseSettings):
         return (self.pmis_url or f"http://{self.api_host}:{self.api_port}").rstrip("/")
 
     @property
+    def public(self) -> str:
+        """Where people open PMIS, without a slash at the end."""
+        return (self.public_url or self.url).rstrip("/")
+
+    @property
     def app_dsn(self) -> str:
         """How the API reaches the database; raises SettingsError when it is not said and none is embedded."""
         return self._require_url(self.database_url)
@@ -636,6 +659,8 @@ class Settings(BaseSettings):
             password = urlsplit(value.get_secret_value()).password if value else None
             if password is not None and unquote(password).lower() in _DEFAULT_PASSWORDS:
                 found.append(f"{name.upper()} has a default password")
+        if self.smtp_server is not None and self.smtp_security == "none":
+            found.append("SMTP_SECURITY is none, which sends the mail server's password in clear")
         if self.pmis_now is not None:
             found.append("PMIS_NOW is set, which stops the clock")
         return found

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from pmis.notify.letter import unsubscribe_token
 from pmis.policy.document import default_policy
+from tests.builders import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,6 +111,11 @@ def _dry(place: Place) -> str:
 def _as_of(place: Place) -> str:
     del place
     return "as_of=2100-01-01T00:00:00Z"
+
+
+def _token(place: Place) -> str:
+    del place
+    return f"token={unsubscribe_token(SECRET, UNKNOWN)}"
 
 
 def said(**fields: Any) -> Callable[[Place], Any]:
@@ -481,6 +488,11 @@ _REST: Final = [
     Row("GET", "/auth/sessions", "", SIGNED_IN, SIGNED_IN),
     # Each sees and ends only their own; in this office that is the operator of each project.
     Row("DELETE", "/auth/sessions/{session_id}", "session", _OPERATOR, _OPERATOR, states=("live",)),
+    Row("GET", "/notifications", "", SIGNED_IN, SIGNED_IN),
+    Row("POST", "/notifications/read", "", SIGNED_IN, SIGNED_IN, body=said(up_to=str(UNKNOWN))),
+    Row("GET", "/notifications/preferences", "", SIGNED_IN, SIGNED_IN),
+    Row("PATCH", "/notifications/preferences", "", SIGNED_IN, SIGNED_IN, body=said(mail="hourly")),
+    Row("POST", "/notifications/unsubscribe", "", EVERYBODY, EVERYBODY, query=_token),
     Row("GET", "/health", "", EVERYBODY, EVERYBODY),
     Row("GET", "/readiness", "", EVERYBODY, EVERYBODY),
     Row(

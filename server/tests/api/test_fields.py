@@ -152,6 +152,8 @@ def calls(records: Records) -> dict[str, Call]:
             {"person_id": ref("person", "stranger"), "roles": ["viewer"]},
         ),
         "MembershipPatch": ("admin", "PATCH", f"/memberships/{ref('membership')}", {"roles": ["analyst"]}),
+        "MarkRead": ("analyst", "POST", "/notifications/read", {}),
+        "Preferences": ("analyst", "PATCH", "/notifications/preferences", {"mail": "daily"}),
         "PackageCreate": ("analyst", "POST", "/packages", {"title": "x"}),
         "PackagePatch": ("analyst", "PATCH", f"/packages/{ref('package')}", {"description": "y"}),
         "PackageTransition": ("analyst", "POST", f"/packages/{ref('package')}/transitions", {"status": "submitted"}),

@@ -107,6 +107,9 @@ EXEMPT: Final = {
     ("POST", "/auth/password"): "the second time the current password is another",
     ("POST", "/auth/logout"): "who has signed out is refused, with or without a key",
     ("DELETE", "/auth/sessions/{session_id}"): "a session ends once; the second finds none",
+    ("POST", "/notifications/unsubscribe"): "sets what is so already the second time; open to mail programs",
+    ("POST", "/notifications/read"): "the caller's own marks, of which the log knows nothing: see test_notifications",
+    ("PATCH", "/notifications/preferences"): "the caller's own wish, of which the log knows nothing: the same",
     ("POST", "/policy/simulate"): "changes nothing: a question with a body",
     ("POST", "/audit/verify"): "changes nothing: a question with a body",
 }

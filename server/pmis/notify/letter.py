@@ -1,0 +1,156 @@
+"""One mail: what it says, as plain text and as HTML, and how it is handed over."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import aiosmtplib
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from pmis.jobs.registry import GiveUpError
+from pmis.kit.errors import PmisError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from pmis.kit.settings import Settings
+
+SECONDS: Final = 30.0
+LISTED: Final = 50
+"""How many things one mail lists; of the rest it says how many there are."""
+_PURPOSE: Final = b"pmis unsubscribe v1\0"
+
+
+class NotHandedOverError(PmisError):
+    """The mail server did not take the mail now; it is tried again."""
+
+    code = "mail_not_taken"
+    status = 503
+    title = "The mail server did not take the mail"
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What goes to one person. `identity` names it for ever: sent again, it is the same mail."""
+
+    identity: UUID
+    name: str
+    address: str
+    items: Sequence[Mapping[str, Any]]
+    at: datetime
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("pmis.notify"),
+        autoescape=select_autoescape(["html"], default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def unsubscribe_token(secret: str, person: UUID) -> str:
+    """What ends a person's mails, without signing in, for whoever has one of them; nothing else."""
+    digest = hmac.new(secret.encode(), _PURPOSE + person.bytes, hashlib.sha256).hexdigest()
+    return f"{person.hex}.{digest[:40]}"
+
+
+def unsubscribed(secret: str, token: str) -> UUID | None:
+    """The person whom a token is of, or None for one that is not ours."""
+    try:
+        person = UUID(token.partition(".")[0])
+    except ValueError:
+        return None
+    return person if hmac.compare_digest(token.encode(), unsubscribe_token(secret, person).encode()) else None
+
+
+def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:
+    """The mail, with a stable Message-ID, and with headers by which nobody's absence note answers it."""
+    base = settings.public
+    shown = letter.items[:LISTED]
+    values = {
+        "name": letter.name,
+        "items": shown,
+        "words": _WORDS,
+        "more": len(letter.items) - len(shown),
+        "base": base,
+        "preferences": f"{base}/settings/notifications",
+    }
+    message = EmailMessage(policy=SMTP)
+    message["From"] = settings.mail_from
+    local, _, domain = letter.address.rpartition("@")
+    message["To"] = Address(letter.name, local, domain)
+    message["Subject"] = subject_of(letter.items)
+    message["Date"] = format_datetime(letter.at)
+    message["Message-ID"] = f"<{letter.identity}@{settings.mail_from.rpartition('@')[2].rstrip('>')}>"
+    message["Auto-Submitted"] = "auto-generated"
+    # RFC 8058: mail programs offer to end these mails with one click, by a POST to this address.
+    message["List-Unsubscribe"] = f"<{base}/api/v1/notifications/unsubscribe?token={token}>"
+    message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    message.set_content(_templates().get_template("letter.txt").render(values))
+    message.add_alternative(_templates().get_template("letter.html").render(values), subtype="html")
+    return message
+
+
+def subject_of(items: Sequence[Mapping[str, Any]]) -> str:
+    """What the mail is about, on one line."""
+    waiting = sum(item["kind"] == "approval.waiting" for item in items)
+    if len(items) == 1:
+        label = " ".join(str(items[0]["label"]).split())[:120]
+        if waiting:
+            urgent = "Urgent: " if items[0]["urgent"] else ""
+            return f"{urgent}{label} waits for you"
+        return f"{label}: {_WORDS[items[0]['kind']]}"
+    if waiting:
+        rest = f", and {len(items) - waiting} more" if waiting < len(items) else ""
+        return f"{waiting} {'approval waits' if waiting == 1 else 'approvals wait'} for you{rest}"
+    return f"{len(items)} of your proposals were dealt with"
+
+
+_WORDS: Final = {
+    "approval.waiting": "waits for you",
+    "approval.applied": "approved and applied",
+    "approval.rejected": "rejected",
+    "approval.changes_requested": "changes were requested",
+    "approval.withdrawn": "withdrawn",
+    "approval.voided": "void, as the record has moved on",
+    "approval.expired": "expired",
+}
+"""What became of an approval, by the kind of notification."""
+
+
+async def hand_over(message: EmailMessage, settings: Settings) -> None:
+    """Give the mail to the mail server; raises NotHandedOverError to try again, GiveUpError where that is pointless."""
+    password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
+    try:
+        await aiosmtplib.send(
+            message,
+            hostname=settings.smtp_server,
+            port=settings.smtp_port,
+            username=settings.smtp_username,
+            password=password,
+            use_tls=settings.smtp_security == "tls",
+            start_tls=settings.smtp_security == "starttls",
+            timeout=SECONDS,
+        )
+    except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
+        many = isinstance(error, aiosmtplib.SMTPRecipientsRefused)
+        codes = [one.code for one in error.recipients] if many else [error.code]
+        if all(code >= 500 for code in codes):  # noqa: PLR2004 - RFC 5321: 5xx is for ever
+            raise GiveUpError(f"The mail server refuses this mail for good (code {codes[0]}).") from None
+        raise NotHandedOverError(f"The mail server takes it later (code {codes[0]}).") from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        what = type(error).__name__
+        raise NotHandedOverError(f"The mail server at {settings.smtp_server} failed: {what}.") from None

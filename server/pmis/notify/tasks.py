@@ -1,0 +1,98 @@
+"""The jobs that tell people."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID  # noqa: TC003 - pydantic reads the annotations
+
+from pmis.approval.models import Approval
+from pmis.identity.principals import load_principal
+from pmis.jobs.registry import GiveUpError, Payload, Work, job
+from pmis.kit.errors import UnauthenticatedError
+from pmis.notify.letter import Letter, compose, hand_over, unsubscribe_token
+from pmis.notify.spread import MAIL, tell_of, wishes_of
+from pmis.policy.access import Action, allowed
+
+
+class AboutApproval(Payload):
+    """An approval with which something happened."""
+
+    approval_id: UUID
+    reminder: int = 0
+    """Which reminder of it this is; 0 is none."""
+
+
+class ToPerson(Payload):
+    """Somebody who is to be mailed."""
+
+    person_id: UUID
+
+
+@job("notify.approval", AboutApproval)
+async def about_approval(said: AboutApproval, work: Work) -> dict[str, Any]:
+    """Tell those whom an approval concerns how it stands now, whatever it was that happened."""
+    async with work.write() as session:
+        row = await session.one("select doc from state.approval where id = %s", (said.approval_id,))
+        if row is None:
+            raise GiveUpError(f"There is no approval {said.approval_id}.")
+        told = await tell_of(
+            session,
+            Approval.model_validate_json(row[0]),
+            by_mail=work.settings.smtp_server is not None,
+            reminder=said.reminder,
+        )
+        result = {"told": told}
+        work.finish(session, result)
+        await session.commit()
+    return result
+
+
+@job(MAIL, ToPerson)
+async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
+    """Mail somebody everything that is untold and unread, in one mail.
+
+    What it holds is taken under the job's id first, so that an attempt after this one sends the same mail, under the
+    same Message-ID, and another job another one. It is sent at least once: whether a mail server that fell silent took
+    the mail, nobody can know.
+    """
+    job_id = work.job.id
+    async with work.write() as session:
+        await session.execute(
+            "update notify.notification set mail_job = %s "
+            "where person_id = %s and mail_job is null and read_at is null",
+            (job_id, said.person_id),
+        )
+        rows = await session.all(
+            "select project_id, doc::json, created_at from notify.notification "
+            "where mail_job = %s and mailed_at is null order by id",
+            (job_id,),
+        )
+        address = await session.one("select email from identity.credential where person_id = %s", (said.person_id,))
+        wish = (await wishes_of(session, [said.person_id])).get(said.person_id)
+        await session.commit()
+    async with work.database.read() as session:
+        try:
+            principal = await load_principal(session, said.person_id)
+        except UnauthenticatedError:
+            principal = None
+    # Who may not read a project any more is not told of it either.
+    items = [
+        doc
+        for project, doc, _ in rows
+        if principal is not None and (project is None or allowed(principal, Action.READ, project))
+    ]
+    sent = False
+    if items and address is not None and principal is not None and wish != "never":
+        letter = Letter(job_id, principal.name, address[0], items, work.job.created_at)
+        secret = work.settings.require_secret("secret_key")
+        await hand_over(compose(letter, work.settings, unsubscribe_token(secret, said.person_id)), work.settings)
+        sent = True
+    result = {"mailed": len(items) if sent else 0}
+    async with work.write() as session:
+        await session.execute(
+            "update notify.notification set mailed_at = %s where mail_job = %s and mailed_at is null",
+            (session.now, job_id),
+        )
+        work.finish(session, result)
+        await session.commit()
+    return result

@@ -1,0 +1,517 @@
+"""Telling people: who is told, once, by row and by mail, with a real mail server."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+import psycopg
+import pytest
+from aiosmtpd.controller import Controller
+from pydantic import SecretStr
+
+from pmis.jobs.relay import Relay
+from pmis.jobs.runner import Runner
+from pmis.jobs.topics import CONSUMERS
+from pmis.kit.ids import uuid7
+from pmis.notify import tasks
+from pmis.notify.letter import LISTED, subject_of, unsubscribe_token, unsubscribed
+from pmis.notify.spread import due_after, tell_of, whom_it_waits_for
+from pmis.policy.levels import Level
+from pmis.work import KINDS
+from tests.api.expect import ok, problem
+from tests.api.office import open_office, settings_for
+from tests.builders import SECRET, make_member
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from uuid import UUID
+
+    from pmis.approval.models import Approval
+    from tests.api.office import Office
+    from tests.conftest import TestDatabase
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def office(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[Office]:
+    async with open_office(make_database("notify")) as made:
+        yield made
+
+
+class Postbox:
+    """A mail server that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+        self.answer = "250 OK"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        if self.answer.startswith("250"):
+            self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return self.answer
+
+
+@pytest.fixture
+def postbox() -> Iterator[tuple[Postbox, int]]:
+    box = Postbox()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield box, port
+    controller.stop()
+
+
+async def wait(office: Office, who: str = "analyst", label: str = "A bridge") -> Approval:
+    """A proposal that waits for an administrator."""
+    outcome = await office.a.propose(
+        who, "package", "create", None, {"title": label}, reason="Because <b>now</b>", stated_impact=Level.HIGH
+    )
+    assert outcome.approval is not None
+    return outcome.approval
+
+
+async def tell(office: Office, approval: Approval, *, by_mail: bool = False, reminder: int = 0) -> int:
+    async with office.database.write() as session:
+        row = await session.one("select doc from state.approval where id = %s", (approval.id,))
+        now = type(approval).model_validate_json((row or ("",))[0])
+        told = await tell_of(session, now, by_mail=by_mail, reminder=reminder)
+        await session.commit()
+    return told
+
+
+async def told(office: Office, approval: Approval) -> dict[str, set[str]]:
+    """Who was told what about it, by kind."""
+    names = {identity: name for name, identity in office.a.people.items()}
+    async with office.database.read() as session:
+        rows = await session.all(
+            "select doc::json->>'kind', person_id from notify.notification where doc::json->>'entity_id' = %s",
+            (str(approval.id),),
+        )
+    found: dict[str, set[str]] = {}
+    for kind, person in rows:
+        found.setdefault(kind, set()).add(names.get(person, str(person)))
+    return found
+
+
+class TestWho:
+    async def test_those_in_whose_inbox_it_stands_and_nobody_else(self, office: Office):
+        approval = await wait(office)
+        async with office.database.read() as session:
+            people = await whom_it_waits_for(session, approval, datetime.now(UTC))
+        inboxes = {
+            name
+            for name in office.a.people
+            if any(
+                item["id"] == str(approval.id)
+                for item in ok(await office.get(name, "/approvals?waiting_for=me&limit=200"))["items"]
+            )
+        }
+        assert {name for name, identity in office.a.people.items() if identity in people} == inboxes
+        assert "admin" in inboxes
+        assert "analyst" not in inboxes
+
+    async def test_a_waiting_one_is_told_once_to_each(self, office: Office):
+        approval = await wait(office)
+        first = await tell(office, approval)
+        assert first >= 2
+        assert await tell(office, approval) == 0
+        people = (await told(office, approval))["approval.waiting"]
+        assert len(people) == first
+        assert {"admin", "admin2"} <= people
+
+    async def test_a_reminder_is_told_again_and_once(self, office: Office):
+        approval = await wait(office)
+        first = await tell(office, approval)
+        assert await tell(office, approval, reminder=1) == first
+        assert await tell(office, approval, reminder=1) == 0
+        assert await tell(office, approval, reminder=2) == first
+
+    async def test_a_borrowed_seat_is_told_too(self, office: Office):
+        taker = await office.newcomer("operator")
+        office.a.people[taker] = office.person(taker)
+        now = datetime.now(UTC)
+        await office.a.do(
+            "delegation",
+            "create",
+            None,
+            {
+                "to_person": str(office.person(taker)),
+                "starts_at": (now - timedelta(hours=1)).isoformat(),
+                "ends_at": (now + timedelta(days=1)).isoformat(),
+            },
+            who="admin",
+        )
+        approval = await wait(office)
+        await tell(office, approval)
+        assert taker in (await told(office, approval))["approval.waiting"]
+
+    async def test_a_disabled_person_is_not(self, office: Office):
+        gone = office.person(await office.newcomer("admin"))
+        approval = await wait(office)
+        async with office.database.read() as session:
+            assert gone in await whom_it_waits_for(session, approval, datetime.now(UTC))
+        with psycopg.connect(office.test_database.admin_dsn) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute("update state.person set active = false where id = %s", (gone,))
+        async with office.database.read() as session:
+            assert gone not in await whom_it_waits_for(session, approval, datetime.now(UTC))
+
+    async def test_its_proposer_is_told_the_end_and_the_waiting_ones_are_settled(self, office: Office):
+        approval = await wait(office)
+        await tell(office, approval)
+        await office.a.say("admin", approval, "reject", reason="Too dear")
+        assert await tell(office, approval) == 1
+        assert (await told(office, approval))["approval.rejected"] == {"analyst"}
+        async with office.database.read() as session:
+            rows = await session.all(
+                "select read_at is null from notify.notification where about = %s "
+                "and doc::json->>'kind' = 'approval.waiting'",
+                (approval.id,),
+            )
+        assert rows
+        assert {unread for (unread,) in rows} == {False}
+
+    async def test_who_ended_it_themselves_is_not_told(self, office: Office):
+        approval = await wait(office)
+        await tell(office, approval)
+        await office.a.withdraw("analyst", approval)
+        assert await tell(office, approval) == 0
+
+
+_NOW = "update jobs.job set due_at = clock_timestamp() where status in ('queued', 'waiting')"
+
+
+class Works:
+    """The relay's and the worker's part, as they do it, on the office's database."""
+
+    def __init__(self, office: Office, port: int | None) -> None:
+        more = {"smtp_server": "127.0.0.1", "smtp_port": port, "smtp_security": "none"} if port else {}
+        database = office.test_database
+        self.office = office
+        self.settings = settings_for(
+            database,
+            database_worker_url=SecretStr(database.worker_dsn),
+            public_url="https://pmis.example.org/",
+            mail_from="PMIS <pmis@example.org>",
+            job_retry_seconds="60,60,60",
+            **more,
+        )
+
+    async def pump(self, *, hurry: bool = True) -> list[str]:
+        """Do everything that is to do, the mails of later too; what came of each job."""
+        return await anyio.to_thread.run_sync(self._pump, hurry)
+
+    def _pump(self, hurry: bool) -> list[str]:
+        told: list[UUID] = []
+        relay = Relay(told.extend, again_seconds=600, max_attempts=4)
+        outcomes: list[str] = []
+        runner = Runner(self.settings, KINDS)
+        try:
+            with (
+                psycopg.connect(self.office.test_database.relay_dsn, autocommit=True) as connection,
+                psycopg.connect(self.office.test_database.admin_dsn, autocommit=True) as admin,
+            ):
+                for _ in range(20):
+                    if hurry:
+                        admin.execute(
+                            "update jobs.job set due_at = clock_timestamp() where status in ('queued', 'waiting')"
+                        )
+                    relay.step(connection)
+                    if not told:
+                        break
+                    outcomes += [runner.run(told.pop(0)) for _ in range(len(told))]
+        finally:
+            runner.close()
+        return outcomes
+
+
+@pytest.fixture
+async def works(office: Office, postbox: tuple[Postbox, int]) -> Works:
+    """With a mail server, and nothing left to do from before."""
+    made = Works(office, postbox[1])
+    await made.pump()
+    postbox[0].mails.clear()
+    return made
+
+
+async def addressed(office: Office, *roles: str) -> tuple[str, str]:
+    """A member who can be mailed: name and address."""
+    address = f"n{uuid7().hex}@example.org"
+    name = f"Somebody {address[20:33]}"
+    office.people[name] = await office.sign_up(name, address)
+    async with office.database.write() as session:
+        await make_member(session, office.vault, office.a.project, office.people[name], *roles)
+        await session.commit()
+    office.a.people[name] = office.people[name]
+    return name, address
+
+
+def to(box: Postbox, address: str) -> list[Any]:
+    return [mail for mail in box.mails if mail["To"].addresses[0].addr_spec == address]
+
+
+class TestMail:
+    async def test_from_the_proposal_to_the_mail(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+        name, address = await addressed(office, "admin")
+        approval = await wait(office, label="A bridge over <troubled> water")
+        assert set(await works.pump()) == {"done"}
+        (mail,) = to(postbox[0], address)
+        assert mail["Subject"].endswith("waits for you")
+        assert "A bridge over <troubled> water" in mail["Subject"]
+        assert mail["From"] == "PMIS <pmis@example.org>"
+        assert mail["Auto-Submitted"] == "auto-generated"
+        plain = mail.get_body(("plain",)).get_content()
+        html = mail.get_body(("html",)).get_content()
+        link = f"https://pmis.example.org/approvals/{approval.id}"
+        assert link in plain
+        assert link in html
+        assert "Because <b>now</b>" in plain
+        assert "Because &lt;b&gt;now&lt;/b&gt;" in html
+        assert "&lt;troubled&gt;" in html
+        assert name in plain
+        # Nothing that a link in it could do: they only read, and the one address that does something ends mails.
+        assert "approve" not in re.sub(r"/approvals/", "", plain + html)
+        assert await works.pump() == [], "and it is not told again"
+
+    async def test_many_things_are_one_mail(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+        name, address = await addressed(office, "admin")
+        ok(await office.patch(name, "/notifications/preferences", {"mail": "daily"}))
+        for number in range(LISTED + 3):
+            await wait(office, label=f"Bridge {number}")
+        await works.pump(hurry=False)
+        assert to(postbox[0], address) == [], "not before its time"
+        await works.pump()
+        (mail,) = to(postbox[0], address)
+        assert mail["Subject"] == f"{LISTED + 3} approvals wait for you"
+        plain = mail.get_body(("plain",)).get_content()
+        assert plain.count("/approvals/") == LISTED
+        assert "... and 3 more" in plain
+
+    async def test_what_was_read_is_not_mailed(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+        name, address = await addressed(office, "admin")
+        await wait(office)
+        await works.pump(hurry=False)
+        assert ok(await office.post(name, "/notifications/read", {}))["marked"] == 1
+        await works.pump()
+        assert to(postbox[0], address) == []
+
+    async def test_who_may_not_see_it_any_more_is_not_told(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        name, address = await addressed(office, "admin")
+        await wait(office)
+        await works.pump(hurry=False)
+        with psycopg.connect(office.test_database.admin_dsn) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute("update state.membership set roles = '{}' where person_id = %s", (office.person(name),))
+        await works.pump()
+        assert to(postbox[0], address) == []
+        office.parts.principals.forget()
+        assert ok(await office.get(name, "/notifications"))["items"] == []
+
+    async def test_a_server_that_is_busy_is_tried_again_with_the_same_mail(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        box = postbox[0]
+        name, address = await addressed(office, "admin")
+        await wait(office)
+        box.answer = "451 Later"
+        await works.pump(hurry=False)
+        with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+            connection.execute("update jobs.job set due_at = clock_timestamp() where status = 'queued'")
+        assert "waiting" in await works.pump(hurry=False)
+        # Something new meanwhile is another mail's: this one stays what it is.
+        ok(await office.patch(name, "/notifications/preferences", {"mail": "daily"}))
+        other = await wait(office, label="Another bridge")
+        box.answer = "250 OK"
+        await works.pump()
+        first, second = to(box, address)
+        assert first["Message-ID"] != second["Message-ID"]
+        assert str(other.id) not in first.get_body(("plain",)).get_content()
+        assert str(other.id) in second.get_body(("plain",)).get_content()
+
+    async def test_a_mail_that_was_sent_and_not_noted_is_the_same_mail_again(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Killed between the mail server's yes and the commit."""
+        box = postbox[0]
+        _, address = await addressed(office, "admin")
+        await wait(office)
+        original, died = tasks.hand_over, []
+
+        async def dies(*arguments: Any) -> None:
+            await original(*arguments)
+            if not died:
+                died.append(1)
+                raise RuntimeError("killed")
+
+        monkeypatch.setattr(tasks, "hand_over", dies)
+        await works.pump()
+        assert died
+        twice = [mail for mail in box.mails if mail["Message-ID"] == box.mails[0]["Message-ID"]]
+        assert len(twice) == 2, "at least once, and to be known again"
+        assert twice[0]["Date"] == twice[1]["Date"]
+        assert len({mail["Message-ID"] for mail in to(box, address)}) == 1
+
+    async def test_an_address_that_is_refused_for_good_is_a_dead_letter(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        await addressed(office, "admin")
+        await wait(office)
+        postbox[0].answer = "550 No such person"
+        assert "dead" in await works.pump()
+        postbox[0].answer = "250 OK"
+        with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+            errors = connection.execute("select error::json->>'message' from jobs.job where status = 'dead'").fetchall()
+        assert any("for good (code 550)" in error for (error,) in errors)
+
+    async def test_without_a_mail_server_nothing_is_mailed_and_everything_is_told(self, office: Office):
+        works = Works(office, None)
+        await works.pump()
+        approval = await wait(office)
+        assert await works.pump() == ["done"]
+        assert "admin" in (await told(office, approval))["approval.waiting"]
+
+    async def test_a_server_that_is_away_is_tried_again(self, office: Office):
+        works = Works(office, 1)
+        await addressed(office, "admin")
+        await wait(office)
+        assert "waiting" in await works.pump()
+
+    async def test_every_topic_that_is_promised_has_somebody_who_listens(self, office: Office):
+        approval = await wait(office)
+        await office.a.say("admin", approval, "approve")
+        async with office.database.read() as session:
+            rows = await session.all(
+                "select topic from ledger.outbox where payload::json->>'approval_id' = %s", (str(approval.id),)
+            )
+        topics = {topic for (topic,) in rows}
+        assert topics >= {"approval.requested", "approval.applied"}
+        assert topics <= set(CONSUMERS)
+
+
+class TestPreferences:
+    async def test_they_are_ones_own_and_kept(self, office: Office):
+        name = await office.newcomer()
+        assert ok(await office.get(name, "/notifications/preferences")) == {"mail": "hourly"}
+        for wish in ("daily", "never", "at_once"):
+            assert ok(await office.patch(name, "/notifications/preferences", {"mail": wish})) == {"mail": wish}
+            assert ok(await office.get(name, "/notifications/preferences")) == {"mail": wish}
+        assert ok(await office.get("analyst", "/notifications/preferences")) == {"mail": "hourly"}
+
+    async def test_who_wants_none_gets_none(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+        name, address = await addressed(office, "admin")
+        ok(await office.patch(name, "/notifications/preferences", {"mail": "never"}))
+        await wait(office)
+        await works.pump()
+        assert to(postbox[0], address) == []
+
+    async def test_a_link_in_the_mail_ends_them_without_signing_in(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        name, address = await addressed(office, "admin")
+        await wait(office)
+        await works.pump()
+        (mail,) = to(postbox[0], address)
+        link = mail["List-Unsubscribe"].strip("<>")
+        path = link.removeprefix("https://pmis.example.org/api/v1")
+        assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        problem(await office.call(None, "GET", path), 405)
+        answer = await office.call(
+            None,
+            "POST",
+            path,
+            content=b"List-Unsubscribe=One-Click",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        assert ok(answer) == {"mail": "never"}
+        assert ok(await office.get(name, "/notifications/preferences")) == {"mail": "never"}
+
+    @pytest.mark.parametrize("token", ["", "x", "0" * 32, f"{'0' * 32}.{'0' * 40}", "ü", "a.b.c"])
+    async def test_and_no_other_link_does(self, office: Office, token: str):
+        problem(await office.call(None, "POST", f"/notifications/unsubscribe?token={token}"), 404, "not_found")
+
+    def test_a_token_is_one_persons(self):
+        one, other = uuid7(), uuid7()
+        token = unsubscribe_token(SECRET, one)
+        assert unsubscribed(SECRET, token) == one
+        assert unsubscribed(SECRET, token.replace(one.hex, other.hex)) is None
+        assert unsubscribed(SECRET[::-1], token) is None
+
+
+class TestList:
+    async def test_pages_of_ones_own_the_newest_first(self, office: Office):
+        name, _ = await addressed(office, "admin")
+        approvals = [await wait(office, label=f"Page {number}") for number in range(5)]
+        for approval in approvals:
+            await tell(office, approval)
+        seen: list[str] = []
+        path = "/notifications?limit=2"
+        while path:
+            answer = await office.get(name, path)
+            page = ok(answer)
+            seen += [item["entity_id"] for item in page["items"]]
+            path = f"/notifications?limit=2&cursor={page['next']}" if page["next"] else ""
+        assert seen == [str(approval.id) for approval in reversed(approvals)]
+        first = ok(await office.get(name, "/notifications?limit=1"))["items"][0]
+        assert (first["kind"], first["label"], first["urgent"]) == ("approval.waiting", approvals[-1].label, False)
+        assert first["doc"]["from"].startswith("Analyst")
+
+    async def test_reading_up_to_one_leaves_the_newer_and_a_retry_answers_the_same(self, office: Office):
+        name, _ = await addressed(office, "admin")
+        for number in range(3):
+            await tell(office, await wait(office, label=f"Read {number}"))
+        items = ok(await office.get(name, "/notifications"))["items"]
+        key = {"Idempotency-Key": uuid7().hex}
+        for _ in range(2):
+            answer = await office.post(name, "/notifications/read", {"up_to": items[1]["id"]}, headers=key)
+            assert ok(answer) == {"marked": 2}
+        unread = ok(await office.get(name, "/notifications?unread=true"))["items"]
+        assert [item["id"] for item in unread] == [items[0]["id"]]
+
+    @pytest.mark.parametrize("query", ["unread=1", "unread=", "limit=0", "cursor=x", "cursor=WyItaWQiLCJ4Il0", "foo=1"])
+    async def test_what_it_does_not_know_it_refuses(self, office: Office, query: str):
+        problem(await office.get("analyst", f"/notifications?{query}"), 422, "invalid_input")
+
+
+class TestWhen:
+    NOW = datetime(2026, 11, 22, 14, 7, 20, 5, tzinfo=UTC)
+
+    @pytest.mark.parametrize(
+        ("mail", "now", "due"),
+        [
+            ("at_once", NOW, NOW.replace(minute=8, second=0, microsecond=0)),
+            ("at_once", NOW.replace(second=50), NOW.replace(minute=9, second=0, microsecond=0)),
+            ("hourly", NOW, NOW.replace(hour=15, minute=0, second=0, microsecond=0)),
+            ("hourly", NOW.replace(hour=23), datetime(2026, 11, 23, tzinfo=UTC)),
+            ("daily", NOW, datetime(2026, 11, 23, 6, tzinfo=UTC)),
+            ("daily", NOW.replace(hour=5), datetime(2026, 11, 22, 6, tzinfo=UTC)),
+            ("daily", datetime(2026, 11, 22, 6, tzinfo=UTC), datetime(2026, 11, 23, 6, tzinfo=UTC)),
+        ],
+    )
+    def test_the_next_slot_is_always_later(self, mail: Any, now: datetime, due: datetime):
+        assert due_after(now, mail) == due
+        assert due > now
+
+    def test_subjects(self):
+        waiting = {"kind": "approval.waiting", "label": "P-1\r\nBcc: x", "urgent": False}
+        ended = {"kind": "approval.rejected", "label": "P-2", "urgent": False}
+        assert subject_of([waiting]) == "P-1 Bcc: x waits for you"
+        assert subject_of([{**waiting, "urgent": True}]) == "Urgent: P-1 Bcc: x waits for you"
+        assert subject_of([ended]) == "P-2: rejected"
+        assert subject_of([ended, ended]) == "2 of your proposals were dealt with"
+        assert subject_of([waiting, ended]) == "1 approval waits for you, and 1 more"
+        assert subject_of([waiting, waiting]) == "2 approvals wait for you"

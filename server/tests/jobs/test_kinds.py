@@ -104,7 +104,11 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
     "upkeep.prune": _kept_long,
 }
 """What each kind is given to do, and its payload."""
-ELSEWHERE: Final = {"mail.file": ("tests/mail/test_filing.py", "test_filed_again_it_makes_nothing")}
+ELSEWHERE: Final = {
+    "mail.file": ("tests/mail/test_filing.py", "test_filed_again_it_makes_nothing"),
+    "notify.approval": ("tests/notify/test_notify.py", "test_a_waiting_one_is_told_once_to_each"),
+    "notify.mail": ("tests/notify/test_notify.py", "test_a_mail_that_was_sent_and_not_noted_is_the_same_mail_again"),
+}
 """The kinds that another file runs twice, as they need what only that one has."""
 
 

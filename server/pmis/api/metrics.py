@@ -67,8 +67,10 @@ _FIGURES: Final = (
     "select l.sealed, l.unsealed, "
     "coalesce(extract(epoch from clock_timestamp() - l.oldest_unsealed_at), 0)::float8, "
     "(select coalesce(json_object_agg(route, number), '{}') from (select route, count(*) as number "
-    "from state.approval where status in ('pending', 'confirmation_required') group by route) as waiting) "
-    "from ledger.seal_lag() l"
+    "from state.approval where status in ('pending', 'confirmation_required') group by route) as waiting), "
+    "j.unclaimed, coalesce(extract(epoch from clock_timestamp() - j.oldest_due_at), 0)::float8, j.running, j.dead, "
+    "j.unsent, coalesce(extract(epoch from clock_timestamp() - j.oldest_unsent_at), 0)::float8 "
+    "from ledger.seal_lag() l, jobs.lag() j"
 )
 
 
@@ -135,7 +137,7 @@ class Figures:
                 row = await session.one(_FIGURES)
         except PmisError:
             return [GaugeMetricFamily("pmis_database_up", _UP, 0)]
-        sealed, unsealed, age, waiting = row or (0, 0, 0.0, {})
+        sealed, unsealed, age, waiting, unclaimed, job_age, running, dead, unsent, promise_age = row or _NOTHING
         by_route = GaugeMetricFamily("pmis_approvals_waiting", "Approvals that wait for somebody.", labels=("route",))
         for route, number in sorted(waiting.items()):
             by_route.add_metric((route,), number)
@@ -145,9 +147,16 @@ class Figures:
             GaugeMetricFamily("pmis_events_unsealed", "Events that no checkpoint covers yet.", unsealed),
             GaugeMetricFamily("pmis_seal_age_seconds", "Age of the oldest event that no checkpoint covers.", age),
             by_route,
+            GaugeMetricFamily("pmis_jobs_unclaimed", "Jobs that are due and that no worker has.", unclaimed),
+            GaugeMetricFamily("pmis_jobs_oldest_seconds", "How long the oldest of these has been due.", job_age),
+            GaugeMetricFamily("pmis_jobs_running", "Jobs that a worker has.", running),
+            GaugeMetricFamily("pmis_jobs_dead", "Dead letters: jobs that somebody has to look at.", dead),
+            GaugeMetricFamily("pmis_outbox_unsent", "Promises that no relay has taken.", unsent),
+            GaugeMetricFamily("pmis_outbox_oldest_seconds", "Age of the oldest of these.", promise_age),
         ]
 
 
+_NOTHING: Final[tuple[Any, ...]] = (0, 0, 0.0, {}, 0, 0.0, 0, 0, 0, 0.0)
 _UP: Final = "Whether the database answers."
 
 

@@ -14,12 +14,14 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 import httpx2
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from pmis.api.app import create_app
 from pmis.api.metrics import Figures
+from pmis.jobs.queue import enqueue
 from pmis.kit.db import Database
 from tests.api.expect import problem
 from tests.api.office import JWT_SECRET, PASSWORD, serving, settings_for
@@ -124,6 +126,28 @@ class TestInstall:
         assert after("pmis_events_unsealed") > 0
         assert after("pmis_seal_age_seconds") > 0
         assert after("pmis_database_connections", state="free") >= 1
+        assert after("pmis_outbox_unsent") > before("pmis_outbox_unsent")
+        assert after("pmis_outbox_oldest_seconds") > 0
+
+    async def test_accepted_work_is_seen_until_it_is_done(self, office: Office):
+        figures: Figures = office.app.state.figures
+        figures._asked = 0.0
+        before = await read(office)
+        async with office.database.write() as session:
+            identity = enqueue(session, "upkeep.prune", {}, dedup=None, correlation_id="test")
+            await session.commit()
+        with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+            for change, name in (
+                ("due_at = now() - interval '1 minute'", "pmis_jobs_unclaimed"),
+                ("status = 'running', lease_until = now()", "pmis_jobs_running"),
+                ("status = 'dead', lease_until = null, finished_at = now()", "pmis_jobs_dead"),
+            ):
+                connection.execute(f"update jobs.job set {change} where id = %s", (identity,))
+                figures._asked = 0.0
+                now = await read(office)
+                assert now(name) - before(name) == 1
+                if name == "pmis_jobs_unclaimed":
+                    assert now("pmis_jobs_oldest_seconds") >= 60
 
     async def test_a_lost_database_is_a_figure_too(self, office: Office):
         lost = Database("postgresql://nobody@127.0.0.1:1/none", size=1)

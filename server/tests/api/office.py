@@ -75,8 +75,8 @@ def settings_for(database: TestDatabase, **more: Any) -> Settings:
     return load_settings(embedded=False, environment="test", **{**usual, **more})
 
 
-def begin_session(database: TestDatabase, person: UUID) -> UUID:
-    """A session of the person, as a sign-in would begin it."""
+def begin_session(database: TestDatabase, person: UUID, *, told: bool = True) -> UUID:
+    """A session of the person, as a sign-in would begin it; unless `told`, the log does not know of it."""
     identity = uuid7()
     with psycopg.connect(database.app_dsn, autocommit=True) as connection:
         connection.execute(
@@ -85,11 +85,12 @@ def begin_session(database: TestDatabase, person: UUID) -> UUID:
             "select %s, %s, 'bearer', 'tests', t, t, t, t + interval '100 years' from (select now() as t) as clock",
             (identity, person),
         )
-        connection.execute(
-            "select ledger.append_event(%s, 'session', %s, 1, null, 'session.started', 1, '{}', "
-            "'system:tests', 'Tests', null, null, 'api', 'tests', null)",
-            (uuid7(), identity),
-        )
+        if told:
+            connection.execute(
+                "select ledger.append_event(%s, 'session', %s, 1, null, 'session.started', 1, '{}', "
+                "'system:tests', 'Tests', null, null, 'api', 'tests', null)",
+                (uuid7(), identity),
+            )
     return identity
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.convertors import StringConvertor
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 
 from pmis.api.docs import DirectRoute
@@ -78,6 +79,11 @@ class Application(FastAPI):
     """FastAPI, with what goes around it really around it: `outermost` answers first, and asks FastAPI itself."""
 
     outermost: ASGIApp | None = None
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Without the framework's own answer to a fault: it would go out before `outermost` has heard of the fault."""
+        stack = super().build_middleware_stack()
+        return stack.app if isinstance(stack, ServerErrorMiddleware) else stack
 
     async def framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request through all of the framework."""

@@ -11,6 +11,7 @@ from starlette.routing import Match, Route
 
 from pmis.api.direct import Direct
 from pmis.api.docs import DirectRoute, RouteTable
+from tests.api.expect import problem
 
 if TYPE_CHECKING:
     from tests.api.office import Office
@@ -94,3 +95,19 @@ def test_a_parameter_of_several_segments_is_refused():
     added = app.router.routes[-1]
     with pytest.raises(TypeError, match="more than one segment"):
         Direct(app, [added])
+
+
+async def test_a_fault_where_the_framework_serves_is_a_problem_like_any_other(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    """`/metrics` is not a direct route; its faults must not be answered in the framework's own words."""
+
+    async def broken() -> None:
+        message = "hunter2"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(office.app.state.figures, "fresh", broken)
+    answer = await office.get(None, "/metrics", base="")
+    body = problem(answer, 500, "internal_error")
+    assert body["correlation_id"] == answer.headers["x-correlation-id"]
+    assert "hunter2" not in answer.text

@@ -12,10 +12,11 @@ import psycopg
 import pytest
 
 from pmis.api import health
+from pmis.api.app import create_app
 from pmis.kit.logs import Formatter
 from pmis.package.noun import PackageNoun
 from tests.api.expect import applied, ok, problem
-from tests.api.office import open_office
+from tests.api.office import open_office, serving, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -68,6 +69,13 @@ class TestHeaders:
             assert answer.headers["cache-control"] == "no-store"
             assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
             assert "server" not in answer.headers
+
+    async def test_browsers_are_told_to_insist_on_https_when_it_is_set(self, office: Office):
+        name = "strict-transport-security"
+        assert name not in (await office.get(None, "/health")).headers
+        async with serving(create_app(settings_for(office.test_database, enable_hsts=True))) as client:
+            for path in ("/api/v1/health", "/api/v1/packages", "/docs", "/nothing"):
+                assert (await client.get(path)).headers[name] == "max-age=31536000; includeSubDomains"
 
     async def test_an_anonymous_caller_is_told_how_to_sign_in(self, office: Office):
         answer = await office.get(None, "/packages")

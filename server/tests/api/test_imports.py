@@ -15,7 +15,7 @@ import pytest
 from pmis.kit.errors import BusyError
 from pmis.ocds.importing import REPORTED, prepare, submit
 from pmis.ocds.reader import read
-from tests.api.office import make_staff, new_mark
+from tests.api.office import INSTANCE, STAFF, make_staff, new_mark
 from tests.ocds.office import DATA, SIX, package_of, substance
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ class Desk:
 async def desk(office: Office) -> Desk:
     """A staffed project with nothing in it, whose people are called by their roles."""
     world = await make_staff(office.database, office.vault, new_mark())
-    return Desk(replace(office, a=world, _tokens={}), world.prefix)
+    own = replace(office, a=world, _tokens={}, _sessions={})
+    own.sign_in(*STAFF, *(f"b:{name}" for name in STAFF), *INSTANCE)
+    return Desk(own, world.prefix)
 
 
 def document(path: Path) -> Any:

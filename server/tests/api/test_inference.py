@@ -386,15 +386,14 @@ class TestBundles:
 
     async def test_the_instance_is_not_changed_along_with_a_project(self, furnished: Office):
         """Else the deciders of the project would decide about the instance."""
-        who = await furnished.newcomer("admin")
         async with furnished.database.write() as session:
             from tests.builders import make_member, make_person
 
             person = await make_person(session, furnished.vault, "Both", instance_admin=True)
             await make_member(session, furnished.vault, furnished.a.project, person, "admin")
             await session.commit()
+        who = "both"
         furnished.people[who] = person
-        furnished._tokens.pop(who, None)
         package = furnished.records["a"].ids["package"]["live"]
         said = {
             "changes": [

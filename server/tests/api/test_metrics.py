@@ -142,7 +142,7 @@ class TestInstall:
                 ("status = 'running', lease_until = now()", "pmis_jobs_running"),
                 ("status = 'dead', lease_until = null, finished_at = now()", "pmis_jobs_dead"),
             ):
-                connection.execute(f"update jobs.job set {change} where id = %s", (identity,))
+                connection.execute(f"update jobs.job set {change} where id = %s".encode(), (identity,))
                 figures._asked = 0.0
                 now = await read(office)
                 assert now(name) - before(name) == 1

@@ -203,6 +203,7 @@ class TestLoop:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pmis.cli.main", "ledger", "seal", "--loop"],
             env={**os.environ, "SEAL_INTERVAL_SECONDS": "1"},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -214,8 +215,9 @@ class TestLoop:
                 time.sleep(0.05)
         finally:
             process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
+            out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
         assert (settings / "latest").exists()
-        assert "pmis.ledger.seal sealed" in err
-        assert "Traceback" not in err
+        said = [json.loads(line) for line in out.splitlines()]
+        assert {one["process"] for one in said} == {"sealer"}
+        assert any(one["message"].startswith("sealed ") for one in said)

@@ -130,7 +130,9 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Correlation-Id"],
             expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Correlation-Id", "Idempotency-Replayed"],
         )
-    app.outermost = Edge(inner, max_body_bytes=settings.max_body_bytes, import_bytes=IMPORT_BYTES)
+    app.outermost = Edge(
+        inner, max_body_bytes=settings.max_body_bytes, import_bytes=IMPORT_BYTES, hsts=settings.enable_hsts
+    )
     return app
 
 

@@ -27,6 +27,7 @@ _HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+_HSTS: Final = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _DOCS: Final = ("/docs", "/redoc", "/openapi.json")
 _CSP: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
@@ -41,8 +42,9 @@ class Edge:
     Each request is counted, and is one line of the log: without its query and its body, which may hold anything.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, import_bytes: int) -> None:
-        """`import_bytes` is the larger limit of uploads that are imported."""
+    def __init__(self, app: ASGIApp, max_body_bytes: int, import_bytes: int, *, hsts: bool = False) -> None:
+        """`import_bytes` is the larger limit of uploads that are imported; `hsts` tells browsers to insist on HTTPS."""
+        self._headers = (*_HEADERS, _HSTS) if hsts else _HEADERS
         self._app = app
         self._limit = max_body_bytes
         self._import_limit = import_bytes
@@ -57,7 +59,7 @@ class Edge:
         correlation = given if _CORRELATION.fullmatch(given) else str(uuid7()).encode()
         scope["correlation_id"] = correlation.decode()
         CORRELATION.set(scope["correlation_id"])
-        extra = [(b"x-correlation-id", correlation), *_HEADERS]
+        extra = [(b"x-correlation-id", correlation), *self._headers]
         if not scope["path"].startswith(_DOCS):
             extra.append(_CSP)
         started = False

@@ -416,6 +416,13 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of other sites whose pages may call the API: comma-separated, or a JSON list."
     )
+    enable_hsts: bool = Field(
+        False,
+        description=(
+            "Tell browsers to reach this host and all below it by HTTPS alone for a year (Strict-Transport-Security). "
+            "Browsers remember it: switch it on when all of it is served by HTTPS."
+        ),
+    )
     max_body_bytes: int = Field(
         1024 * 1024,
         ge=1024,

@@ -46,6 +46,7 @@ PRIVILEGES = """
 revoke all on schema notify from public;
 grant usage on schema notify to pmis_app, pmis_auditor;
 grant select, insert, update on notify.notification, notify.preference to pmis_app;
+grant delete on notify.notification to pmis_worker;
 grant select on notify.notification, notify.preference to pmis_auditor;
 """
 

@@ -72,4 +72,5 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
     Schedule("approvals.expire", "approvals.expire", Every(300), "latest"),
     Schedule("approvals.remind", "approvals.remind", Every(900), "latest"),
     Schedule("upkeep.prune", "upkeep.prune", daily(3, 20), "latest"),
+    Schedule("notify.prune", "notify.prune", daily(3, 40), "latest"),
 )

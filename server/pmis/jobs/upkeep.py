@@ -6,6 +6,8 @@ from datetime import datetime  # noqa: TC003 - Pydantic reads it
 from typing import TYPE_CHECKING, Any, Final
 
 from pmis.approval.decide import expire_due
+from pmis.identity.sessions import Lifetimes
+from pmis.identity.sessions import prune as prune_sessions
 from pmis.jobs.registry import Payload, job
 from pmis.ledger.idempotency import prune
 from pmis.ledger.outbox import promise
@@ -79,11 +81,12 @@ async def remind_of_approvals(_: Slot, work: Work) -> dict[str, Any]:
 
 @job("upkeep.prune", Slot)
 async def prune_everything(_: Slot, work: Work) -> dict[str, Any]:
-    """Forget answers to idempotency keys, ended jobs and slots that were kept long enough."""
+    """Forget answers to idempotency keys, ended sign-ins, ended jobs and slots that were kept long enough."""
     settings = work.settings
     jobs = 0
     async with work.write() as session:
         answers = await prune(session, settings.idempotency_days)
+        signed_in = await prune_sessions(session, now=work.clock.now(), lifetimes=Lifetimes.of(settings))
         await session.commit()
     while True:
         async with work.write() as session:
@@ -92,4 +95,4 @@ async def prune_everything(_: Slot, work: Work) -> dict[str, Any]:
         gone = int(row[0]) if row else 0
         jobs += gone
         if gone < _BATCH:
-            return {"answers": answers, "jobs": jobs}
+            return {"answers": answers, "sessions": signed_in, "jobs": jobs}

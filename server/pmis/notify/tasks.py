@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotations
 
 from pmis.approval.models import Approval
@@ -13,6 +14,10 @@ from pmis.notify.letter import Letter, compose, hand_over, unsubscribe_token
 from pmis.notify.spread import MAIL, tell_of, wishes_of
 from pmis.policy.access import Action, allowed
 
+KEPT: Final = timedelta(days=90)
+"""How long what somebody was told is kept, read or not: what it is about tells the same."""
+_BATCH: Final = 1000
+
 
 class AboutApproval(Payload):
     """An approval with which something happened."""
@@ -20,6 +25,12 @@ class AboutApproval(Payload):
     approval_id: UUID
     reminder: int = 0
     """Which reminder of it this is; 0 is none."""
+
+
+class Slot(Payload):
+    """The slot of a schedule."""
+
+    slot: datetime
 
 
 class ToPerson(Payload):
@@ -96,3 +107,20 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
         work.finish(session, result)
         await session.commit()
     return result
+
+
+@job("notify.prune", Slot)
+async def prune(_: Slot, work: Work) -> dict[str, Any]:
+    """Forget what people were told long ago."""
+    gone = 0
+    while True:
+        async with work.write() as session:
+            found = await session.execute(
+                "delete from notify.notification where id in "
+                "(select id from notify.notification where created_at < %s order by created_at limit %s)",
+                (session.now - KEPT, _BATCH),
+            )
+            await session.commit()
+        gone += found
+        if found < _BATCH:
+            return {"notifications": gone}

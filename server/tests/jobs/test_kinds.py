@@ -30,7 +30,8 @@ SLOT: Final = {"slot": "2026-11-22T00:00:00Z"}
 # Everything that a job could have changed, but for jobs themselves.
 _TRACES: Final = """
 select (select count(*) from ledger.event), (select count(*) from ledger.outbox),
-    (select count(*) from ledger.idempotency), (select md5(string_agg(doc, '|' order by id)) from state.approval)
+    (select count(*) from ledger.idempotency), (select count(*) from notify.notification),
+    (select md5(string_agg(doc, '|' order by id)) from state.approval)
 """
 
 
@@ -98,10 +99,20 @@ async def _kept_long(bench: Bench) -> dict[str, Any]:
     return SLOT
 
 
+async def _told_long_ago(bench: Bench) -> dict[str, Any]:
+    for age in ("1 year", "1 day"):
+        bench.force(
+            "insert into notify.notification (id, person_id, key, about, doc, created_at) "
+            f"values ('{uuid7()}', '{uuid7()}', 'x', '{uuid7()}', '{{}}', now() - interval '{age}')"
+        )
+    return SLOT
+
+
 ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
     "approvals.expire": _expiring,
     "approvals.remind": _waiting,
     "upkeep.prune": _kept_long,
+    "notify.prune": _told_long_ago,
 }
 """What each kind is given to do, and its payload."""
 ELSEWHERE: Final = {

@@ -29,7 +29,8 @@ _SHORTEST_SECRET: Final = 8
 _TOKENS: Final = {
     "bearer": re.compile(r"(?i:bearer\s+)(?P<it>[\w.~+/=-]+)"),
     "eyj": re.compile(r"(?P<it>\beyJ[\w-]+\.[\w-]+\.[\w-]*)"),
-    "pmis_": re.compile(r"(?P<it>\bpmis_[a-z]+_[\w-]{16,})"),
+    "pmisr_": re.compile(r"(?P<it>\bpmisr_[\w-]{16,})"),
+    "pmisb_": re.compile(r"(?P<it>\bpmisb_[\w-]{16,})"),
     "://": re.compile(r"(?<=://)[^\s/:@]*:(?P<it>[^\s/@]+)(?=@)"),
 }
 """What looks like a token or a password, by what it never lacks: most lines hold nothing to look at more closely."""

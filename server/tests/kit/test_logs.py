@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
+from pmis.identity.sessions import COOKIE_PREFIX, PREFIX
 from pmis.kit.logs import BLOT, CORRELATION, Formatter, configure, secrets_of
 from pmis.kit.settings import load_settings
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET = "zq-the-key-of-everything-" + "k" * 20
+REFRESH = PREFIX + "0123456789abcdefXYZ-_0123456789abcdefXYZ-_0"
+COOKIE = COOKIE_PREFIX + "0123456789abcdefXYZ-_0123456789abcdefXYZ-_0"
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ6cSJ9.c2lnbmF0dXJlLXpx"
 
 
@@ -85,7 +88,8 @@ class TestSecrets:
             (f"Authorization: Bearer {JWT}", JWT),
             ("authorization: bearer abc.def-ghi", "abc.def-ghi"),
             (f"the token {JWT} is bad", "c2lnbmF0dXJlLXpx"),
-            ("pmis_pat_0123456789abcdefXYZ", "0123456789abcdefXYZ"),
+            (f"the refresh token {REFRESH}", REFRESH),
+            (f"Cookie: __Host-pmis={COOKIE}", COOKIE),
             ("postgresql://pmis:hunter2hunter2@host:5432/x", "hunter2hunter2"),
             ("redis://:hunter2hunter2@host:6379/0", "hunter2hunter2"),
             (f"the key is {SECRET}!", SECRET),

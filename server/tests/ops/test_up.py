@@ -105,6 +105,19 @@ class Running:
         except (OSError, ValueError):
             return None
 
+    def settled(self):
+        """Every part, once each of them has lived for a second: not all of them are waited for at the start."""
+        parts = {}
+
+        def same():
+            before = {name: self.who(name) for name in PARTS}
+            time.sleep(1)
+            parts.update({name: self.who(name) for name in PARTS})
+            return parts == before and all(who and identity(number(who)) == who for who in parts.values())
+
+        eventually(same)
+        return parts
+
     def pid(self, name):
         return number(self.who(name) or pytest.fail(f"{name} does not run"))
 
@@ -299,8 +312,8 @@ class TestLife:
     def test_orphans_of_a_killed_supervisor_are_ended_first(self, up, folder, monkeypatch):
         """As on systems that do not end the children: the servers are stopped from dying with their parent."""
         running = up(folder).ready()
-        orphans = {name: running.who(name) for name in PARTS}
-        pids = [running.pid(name) for name in PARTS]
+        orphans = running.settled()
+        pids = [number(who) for who in orphans.values()]
         for pid in pids:  # a stopped process takes its parent's death signal only when it runs again
             os.kill(pid, signal.SIGSTOP)
         os.kill(running.process.pid, signal.SIGKILL)

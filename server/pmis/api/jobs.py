@@ -20,7 +20,7 @@ from pmis.api.resources import limit_of, next_link, project_named
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import ConflictError, InvalidInputError, NotFoundError
 from pmis.kit.ids import uuid7
-from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
+from pmis.kit.paging import decode_moment, encode_cursor
 from pmis.kit.text import one_line
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.idempotency import Answer
@@ -137,7 +137,7 @@ async def _page(request: Request, *, only: str | None = None) -> Response:
             params.append(_statuses(status))
         if "cursor" in given:
             where += " and (created_at, id) < (%s, %s)"
-            params += _after(given["cursor"])
+            params += decode_moment(given["cursor"], _ORDER)
         rows = await session.all(
             f"select {_COLUMNS} from jobs.job where {where} order by created_at desc, id desc limit %s",
             (*params, limit + 1),
@@ -162,18 +162,6 @@ def _statuses(text: str) -> list[str]:
     if not set(found) <= set(STATUSES):
         raise _wrong("status", f"one or more of {', '.join(STATUSES)}")
     return found
-
-
-def _after(cursor: str) -> tuple[datetime, UUID]:
-    created, identity = decode_cursor(cursor, _ORDER, 2)
-    found = uuid_or_none(str(identity))
-    try:
-        at = datetime.fromisoformat(str(created))
-    except ValueError:
-        raise foreign_cursor() from None
-    if found is None or at.tzinfo is None:
-        raise foreign_cursor()
-    return at, found
 
 
 def _wrong(parameter: str, message: str) -> InvalidInputError:

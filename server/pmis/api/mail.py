@@ -16,7 +16,7 @@ from pmis.api.resources import limit_of, next_link, project_named
 from pmis.email.models import Status
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import InvalidInputError
-from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
+from pmis.kit.paging import decode_moment, encode_cursor
 from pmis.mail.looking import find, messages
 from pmis.mail.reading import Address, Attachment
 from pmis.mail.suggestions import Suggestion
@@ -80,18 +80,6 @@ def _wrong(name: str, message: str) -> InvalidInputError:
     )
 
 
-def _after(cursor: str) -> tuple[datetime, UUID]:
-    at, identity = decode_cursor(cursor, _ORDER, 2)
-    found = uuid_or_none(str(identity))
-    try:
-        moment = datetime.fromisoformat(str(at))
-    except ValueError:
-        raise foreign_cursor() from None
-    if found is None or moment.tzinfo is None:
-        raise foreign_cursor()
-    return moment, found
-
-
 def _statuses(text: str) -> list[str]:
     given = [one.strip() for one in text.split(",")]
     wrong = sorted(set(given) - _STATUSES)
@@ -113,7 +101,7 @@ async def list_messages(request: Request) -> Response:
     require_known_parameters(request, frozenset({"cursor", "limit", "project", "package_id", "status"}))
     given = request.query_params
     limit = limit_of(request)
-    after = _after(given["cursor"]) if "cursor" in given else None
+    after = decode_moment(given["cursor"], _ORDER) if "cursor" in given else None
     statuses = _statuses(given["status"]) if "status" in given else None
     package = _package(given["package_id"]) if "package_id" in given else None
     async with call.parts.database.read() as session:

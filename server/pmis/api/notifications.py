@@ -10,13 +10,13 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import caller, parts_of, require_good_key, require_known_parameters, uuid_or_none
+from pmis.api.context import caller, parts_of, require_good_key, require_known_parameters
 from pmis.api.edge import write
-from pmis.api.resources import limit_of, next_link, readable_projects
+from pmis.api.resources import id_after, limit_of, next_link, readable_projects
 from pmis.approval.governed import Input, parse_input
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import InvalidInputError, NotFoundError
-from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
+from pmis.kit.paging import encode_cursor
 from pmis.ledger.idempotency import Answer
 from pmis.notify.letter import unsubscribed
 from pmis.notify.spread import DEFAULT_MAIL
@@ -95,17 +95,12 @@ async def list_notifications(request: Request) -> Response:
             "unread: true or false.", errors=[{"pointer": "/query/unread", "message": "true or false", "type": "bool"}]
         )
     limit = limit_of(request)
-    cursor = request.query_params.get("cursor")
-    after = None
-    if cursor is not None:
-        after = uuid_or_none(str(decode_cursor(cursor, "-id", 1)[0]))
-        if after is None:
-            raise foreign_cursor()
+    after = id_after(request)
     values = {"me": call.principal.person_id, "after": after, "unread": unread == "true", "limit": limit + 1}
     async with call.parts.database.read() as session:
         projects = await readable_projects(session, call.principal)
         rows = await session.all(_PAGE, {**values, "projects": projects})
-    following = encode_cursor("-id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
+    following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
     items = [_shown(*row) for row in rows[:limit]]
     body = canonical({"items": items, "next": following})
     return Response(body, 200, next_link(request, following), "application/json")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from pmis.kit.errors import InvalidInputError
 
@@ -36,3 +38,15 @@ def decode_cursor(cursor: str, order: str, length: int) -> list[Any]:
     if not isinstance(decoded, list) or len(decoded) != length + 1 or decoded[0] != order:  # pyright: ignore[reportUnknownArgumentType]
         raise foreign_cursor()
     return decoded[1:]  # pyright: ignore[reportUnknownVariableType]
+
+
+def decode_moment(cursor: str, order: str) -> tuple[datetime, UUID]:
+    """The key of a list in the order of a time and an id; raises InvalidInputError for a foreign or damaged cursor."""
+    at, identity = decode_cursor(cursor, order, 2)
+    try:
+        moment, found = datetime.fromisoformat(str(at)), UUID(str(identity))
+    except ValueError:
+        raise foreign_cursor() from None
+    if moment.tzinfo is None:
+        raise foreign_cursor()
+    return moment, found

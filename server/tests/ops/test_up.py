@@ -169,6 +169,10 @@ class Running:
         self.process.stdout.close()
 
 
+def stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def eventually(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -316,9 +320,11 @@ class TestLife:
         pids = [number(who) for who in orphans.values()]
         for pid in pids:  # a stopped process takes its parent's death signal only when it runs again
             os.kill(pid, signal.SIGSTOP)
+        if process.HAS_PROC:  # a signal that finds it still running would be taken before the stop
+            eventually(lambda: all(stopped(pid) for pid in pids))
         os.kill(running.process.pid, signal.SIGKILL)
         running.process.wait(10)
-        assert all(identity(number(who)) == who for who in orphans.values())
+        assert {n: identity(number(who)) for n, who in orphans.items()} == orphans
         for pid in pids[2:]:
             os.kill(pid, signal.SIGCONT)
         again = up(folder)

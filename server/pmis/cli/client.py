@@ -6,7 +6,6 @@ it is busy, the same request is sent again under the same key, so it takes effec
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -104,7 +103,9 @@ class Api:
 
     def __init__(self, url: str, account: Account | None = None) -> None:
         """Connect when the first request is made. Proxies of the environment are not asked for this very machine."""
-        import httpx2  # noqa: PLC0415 - loads slowly, and help needs none of it
+        import importlib.metadata  # noqa: PLC0415 - these load slowly, and help needs none of them
+
+        import httpx2  # noqa: PLC0415
 
         self.url = url
         self.account = account

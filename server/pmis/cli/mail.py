@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -125,7 +124,9 @@ def serve() -> None:
     A mail is answered with 250 once it is stored and committed; a worker files it. Mail for other addresses than those
     of MAIL_DOMAIN is refused.
     """
-    from pmis.mail.listener import serve as listen  # noqa: PLC0415 - see the package
+    import asyncio  # noqa: PLC0415 - see the package
+
+    from pmis.mail.listener import serve as listen  # noqa: PLC0415
 
     desk = _desk("mail")
     if desk.settings.mail_smtp_port is None and desk.settings.mail_lmtp_port is None:
@@ -141,7 +142,9 @@ def ingest(
     ),
 ) -> None:
     """Take in a mail from a file, at the server's console. The same file again makes nothing."""
-    from pmis.mail.intake import Accepted, Delivery, accept  # noqa: PLC0415 - see the package
+    import asyncio  # noqa: PLC0415 - see the package
+
+    from pmis.mail.intake import Accepted, Delivery, accept  # noqa: PLC0415
 
     desk = _desk("")
     limit = desk.settings.mail_max_bytes

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import sys
 import traceback
@@ -60,6 +59,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata  # noqa: PLC0415 - loads slowly, and help needs none of it
+
         typer.echo(f"pmis {importlib.metadata.version('pmis')}")
         raise typer.Exit
 

@@ -12,7 +12,20 @@ import pytest
 from pmis.cli import main, reference
 from pmis.kit.settings import checkout
 
-HEAVY = ("sqlalchemy", "fastapi", "psycopg", "pydantic", "uvicorn", "alembic", "cryptography", "jsonschema", "httpx2")
+HEAVY = (
+    "sqlalchemy",
+    "fastapi",
+    "psycopg",
+    "pydantic",
+    "uvicorn",
+    "alembic",
+    "cryptography",
+    "jsonschema",
+    "httpx2",
+    "asyncio",
+    "ssl",
+    "importlib.metadata",
+)
 
 
 def pmis(*arguments, **environment):

@@ -92,9 +92,20 @@ class _Everything(Enum):
     ALL = "all"
 
 
+REMEMBERED: Final = 1000
+"""Of how many projects a principal remembers what it may do there; callers name projects that need not exist."""
+
 ALL: Final = _Everything.ALL
 """Every project there is, as an answer of `visible_projects`."""
 Visible: TypeAlias = frozenset[UUID] | Literal[_Everything.ALL]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was already worked out from a principal's fields: the requests of a person share their principal."""
+
+    permitted: dict[UUID | None, frozenset[Action]] = field(default_factory=dict[UUID | None, frozenset[Action]])
+    visible: dict[Action, Visible] = field(default_factory=dict[Action, Visible])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +120,14 @@ class Principal:
     instance_admin: bool = False
     instance_auditor: bool = False
     _on_instance: frozenset[Role] = field(init=False, repr=False, compare=False)
+    known: Known = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out, once, what counts on the instance."""
         held = {Role.ADMIN: self.instance_admin, Role.AUDITOR: self.instance_auditor}
         held[Role.EXECUTIVE] = any(Role.EXECUTIVE in roles for roles in self.roles.values())
         object.__setattr__(self, "_on_instance", frozenset(role for role, holds in held.items() if holds))
+        object.__setattr__(self, "known", Known())
 
     @property
     def ref(self) -> str:
@@ -154,6 +167,15 @@ class Principal:
 
 def permitted(principal: Principal, project_id: UUID | None) -> frozenset[Action]:
     """Every action the principal may take in the project, or (None) on the instance itself."""
+    known = principal.known.permitted
+    if project_id not in known:
+        if len(known) >= REMEMBERED:
+            known.clear()
+        known[project_id] = _permitted(principal, project_id)
+    return known[project_id]
+
+
+def _permitted(principal: Principal, project_id: UUID | None) -> frozenset[Action]:
     if project_id is None:
         table, roles = _ON_INSTANCE, principal.roles_in(None)
     else:
@@ -217,6 +239,13 @@ _WORDS: Final[Mapping[Action, str]] = MappingProxyType(
 
 def visible_projects(principal: Principal, action: Action = Action.READ) -> Visible:
     """The projects in which the principal may take the action; `ALL` for auditors of the instance and its jobs."""
+    known = principal.known.visible
+    if action not in known:
+        known[action] = _visible_projects(principal, action)
+    return known[action]
+
+
+def _visible_projects(principal: Principal, action: Action) -> Visible:
     everywhere = _everywhere(principal)
     if action in (everywhere if principal.kind == "person" else everywhere - PEOPLE_ONLY):
         return ALL

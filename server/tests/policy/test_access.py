@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmis.kit.errors import ForbiddenError, NotFoundError
+from pmis.policy import access
 from pmis.policy.access import (
     ALL,
     DECIDING_ROLES,
@@ -80,6 +81,17 @@ def test_roles_add_up():
     assert allowed(both, Action.PROPOSE, HERE)
     assert allowed(both, Action.VERIFY, HERE)
     assert not allowed(both, Action.DECIDE, HERE)
+
+
+def test_what_is_remembered_is_what_would_be_worked_out_again_and_it_is_bounded():
+    who = someone(Role.OPERATOR)
+    for number in range(3 * access.REMEMBERED):
+        elsewhere = UUID(int=number + 1)
+        assert access.permitted(who, elsewhere) == access.permitted(someone(Role.OPERATOR), elsewhere)
+        assert len(who.known.permitted) <= access.REMEMBERED
+    assert access.permitted(who, HERE) == access.PERMISSIONS[Role.OPERATOR]
+    assert access.visible_projects(who) == access.visible_projects(who) == {HERE}
+    assert access.visible_projects(who, Action.DECIDE) == set()
 
 
 def test_only_admins_and_executives_decide():

@@ -50,7 +50,7 @@ async def write(
     key = require_key(header)
     body = await request.body()
     precondition = request.headers.get("if-match", "")
-    print_ = fingerprint(request.method, request.url.path, request.scope["query_string"], precondition, body)
+    print_ = fingerprint(request.method, request.scope["path"], request.scope["query_string"], precondition, body)
     async with call.parts.database.write(claiming(call.principal.ref, key, print_), ahead) as session:
         held = await claim(session, call.principal.ref, key, print_, begun=True)
         if isinstance(held, Answer):

@@ -301,7 +301,7 @@ async def _submitted(
     approval = done.joined or (done.proposal.approval if done.proposal else None)
     headers: dict[str, str] = {}
     if waits and approval:
-        base = "/api/v1" if "/api/v1/" in call.request.url.path else "/api"
+        base = "/api/v1" if "/api/v1/" in call.request.scope["path"] else "/api"
         headers["Location"] = f"{base}/approvals/{approval.id}"
     body = canonical(_outcome_json(done, approval))
     return Answer(202 if waits else 200, body.encode(), headers, prepared.project_id)

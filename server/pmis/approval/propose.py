@@ -86,7 +86,6 @@ class Judged:
 
     changes: list[Change]
     before: dict[UUID, Entity | None]
-    after: dict[UUID, Entity]
     caused: list[list[Fact]]
     decision: Decision
     policy: Policy
@@ -234,7 +233,7 @@ def require_step(principal: Principal, policy: Policy, noun: AnyNoun, project_id
     """
     authorize(principal, Action.READ, project_id)
     lifecycle = policy.lifecycles.get(noun.lifecycle or "")
-    proposers = sorted({role for step in lifecycle.transitions for role in step.roles}) if lifecycle else []
+    proposers = lifecycle.proposers if lifecycle else ()
     if proposers and principal.roles_in(project_id).isdisjoint(proposers):
         raise ForbiddenError(
             f"Only {_listed(proposers)} may propose this.", allowed_roles=[role.value for role in proposers]
@@ -306,8 +305,9 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
         told = one.noun.facts(entity, change, facts, situation)
         require_right(request.principal, policy, one.noun.stream_type, place, told)
         judged.append(told)
-        after = preview(one.noun, entity, facts, change, request, session)
-        known[one.target] = situation_known[one.target] = after
+        if one is not wanted[-1]:
+            after = preview(one.noun, entity, facts, change, request, session)
+            known[one.target] = situation_known[one.target] = after
         changes.append(change)
         caused.append(facts)
     if len({change.project_id for change in changes}) > 1:
@@ -321,13 +321,16 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
             "The policy refuses this change: " + "; ".join(reason.text for reason in decision.reasons) + ".",
             reasons=[reason.to_json() for reason in decision.reasons],
         )
-    return Judged(changes, before, situation_known, caused, decision, policy, projects, loaded.awaiting)
+    if decision.route is not Route.AUTO:  # else it is applied at once, which shows the same
+        last = wanted[-1]
+        preview(last.noun, known.get(last.target), caused[-1], changes[-1], request, session)
+    return Judged(changes, before, caused, decision, policy, projects, loaded.awaiting)
 
 
 def preview(
     noun: AnyNoun, entity: Entity | None, facts: list[Fact], change: Change, request: Request, session: WriteSession
 ) -> Entity:
-    """The record as it would be after the facts."""
+    """The record as it would be after the facts; raises what keeps the facts from making one."""
     for fact in facts:
         event = Event(
             id=change.target,
@@ -481,8 +484,11 @@ def promise_changes(session: WriteSession, events: Sequence[Event]) -> None:
 def diffs(judged: Judged) -> list[RecordDiff]:
     """What the proposal does, record by record and field by field."""
     found: list[RecordDiff] = []
+    new: dict[UUID, Mapping[str, Any]] = {}
     for change, facts in zip(judged.changes, judged.caused, strict=True):
         entity = judged.before[change.target]
+        if change.operation == "create":
+            new[change.target] = facts[0].payload["fields"]
         fields: list[FieldDiff] = []
         for fact in facts:
             if "fields" in fact.payload:
@@ -501,17 +507,17 @@ def diffs(judged: Judged) -> list[RecordDiff]:
                 operation=change.operation,
                 target_type=change.target_type,
                 target=change.target,
-                label=label_of(change, entity or judged.after[change.target]),
+                label=label_of(change.target_type, entity.plain if entity else new[change.target]),
                 fields=fields,
             )
         )
     return found
 
 
-def label_of(change: Change, entity: Entity) -> str:
+def label_of(target_type: str, fields: Mapping[str, Any]) -> str:
     """The record as a person would name it."""
-    code = getattr(entity, "code", "—")
-    name = getattr(entity, "title", None) or getattr(entity, "name", None) or change.target_type
+    code = fields.get("code", "—")
+    name = fields.get("title") or fields.get("name") or target_type
     return f"{code} {name}" if code != "—" else str(name)
 
 

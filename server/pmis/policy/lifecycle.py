@@ -84,6 +84,11 @@ class Lifecycle(Strict):
     def _steps(self) -> Mapping[tuple[str, str], Transition]:
         return {(source, step.to): step for step in self.transitions for source in step.from_}
 
+    @cached_property
+    def proposers(self) -> tuple[Role, ...]:
+        """The roles that may propose some step or other."""
+        return tuple(sorted({role for step in self.transitions for role in step.roles}))
+
     def phase(self, status: str) -> Phase | None:
         """What the state means to the rules; None for a state this lifecycle does not have."""
         state = self.states.get(status)

@@ -77,14 +77,14 @@ _FIGURES: Final = (
 class Watch:
     """Follows one request from its beginning to the end of its answer."""
 
-    __slots__ = ("_began", "_in_progress", "_method", "_scope", "seconds")
+    __slots__ = ("_began", "_in_progress", "_scope", "method", "seconds")
 
     def __init__(self, scope: Scope) -> None:
         """The request begins now."""
         method = scope["method"]
         self._scope = scope
-        self._method = method if method in _METHODS else "OTHER"
-        self._in_progress = _child(_IN_PROGRESS, self._method)
+        self.method = method if method in _METHODS else "OTHER"
+        self._in_progress = _child(_IN_PROGRESS, self.method)
         self._in_progress.inc()
         self._began = time.perf_counter()
         self.seconds = 0.0
@@ -98,8 +98,8 @@ class Watch:
         """The answer has gone out."""
         self.seconds = time.perf_counter() - self._began
         self._in_progress.dec()
-        _child(_REQUESTS, self._method, self.route, str(status)).inc()
-        _child(_DURATION, self._method, self.route).observe(self.seconds)
+        _child(_REQUESTS, self.method, self.route, str(status)).inc()
+        _child(_DURATION, self.method, self.route).observe(self.seconds)
 
 
 _children: dict[tuple[Any, ...], Any] = {}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from pmis.api.metrics import Watch
 from pmis.api.problems import fault, response_of
+from pmis.kit import traces
 from pmis.kit.errors import TooLargeError
 from pmis.kit.ids import uuid7
 from pmis.kit.logs import CORRELATION
@@ -15,6 +17,7 @@ from pmis.kit.logs import CORRELATION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 access: Final = logging.getLogger("pmis.access")
@@ -37,7 +40,7 @@ class _TooLarge(Exception):  # noqa: N818 - it never leaves this module
 
 
 class Edge:
-    """The outermost layer. `X-Correlation-Id` is taken from the caller when it is well formed, else made.
+    """The outermost layer. The correlation id is the caller's when it is well formed, or that of its trace, or made.
 
     Each request is counted, and is one line of the log: without its query and its body, which may hold anything.
     """
@@ -55,8 +58,10 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-correlation-id", b"")
-        correlation = given if _CORRELATION.fullmatch(given) else str(uuid7()).encode()
+        given, traceparent = headers.get(b"x-correlation-id", b""), headers.get(b"traceparent", b"")
+        if not _CORRELATION.fullmatch(given):
+            given = (traceparent and traces.correlation_of(traceparent)) or str(uuid7()).encode()
+        correlation = given
         scope["correlation_id"] = correlation.decode()
         CORRELATION.set(scope["correlation_id"])
         extra = [(b"x-correlation-id", correlation), *self._headers]
@@ -65,6 +70,7 @@ class Edge:
         started = False
         status = 0
         watch = Watch(scope)
+        span = None if scope["path"] in _QUIET else traces.begin("request", scope["correlation_id"], traceparent)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started, status
@@ -80,6 +86,8 @@ class Edge:
         finally:
             watch.end(status or 499)
             _log(scope, watch, status)
+            if span is not None:
+                _traced(span, scope, watch, status)
 
     async def _answer(
         self,
@@ -118,6 +126,19 @@ class Edge:
             if has_started():
                 raise
             await answer(scope, receive, send_with_headers)
+
+
+def _traced(span: Span, scope: Scope, watch: Watch, status: int) -> None:
+    """The conventions of OpenTelemetry for HTTP servers, as far as they tell nothing of whom or what it was about."""
+    attributes = {
+        "http.request.method": watch.method,
+        "http.route": watch.route,
+        "pmis.correlation_id": scope["correlation_id"],
+    }
+    if status:
+        attributes["http.response.status_code"] = status
+    ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    traces.end(span, f"{watch.method} {watch.route}", attributes, error=str(status) if ours else None)
 
 
 def _log(scope: Scope, watch: Watch, status: int) -> None:

@@ -19,10 +19,11 @@ app = typer.Typer()
 
 
 def _logging(settings: Settings, process: str) -> None:
-    from pmis.kit import faults, logs  # noqa: PLC0415 - see the package
+    from pmis.kit import faults, logs, traces  # noqa: PLC0415 - see the package
 
     logs.configure(settings, process)
     faults.configure(settings, process)
+    traces.configure(settings, process)
 
 
 def _until_told() -> threading.Event:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import psycopg
 
 from pmis.jobs.registry import AttemptOverError, GiveUpError, Job, Tools, Work
+from pmis.kit import traces
 from pmis.kit.canonical import canonical
 from pmis.kit.clock import Clock
 from pmis.kit.db import Database
@@ -128,7 +129,8 @@ class Runner:
             self._loop.run_until_complete(database.open())
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and send what spans are left."""
+        traces.flush()
         self._loop.run_until_complete(self.tools.database.close())
         self._loop.close()
 
@@ -158,6 +160,7 @@ class Runner:
         *columns, payload, forgiven = row
         job = Job(*columns)
         CORRELATION.set(job.correlation_id)  # of this attempt's task, which ends with it
+        span = traces.begin("job", job.correlation_id)
         failures = job.attempt - forgiven
         task = cast("asyncio.Task[str]", asyncio.current_task())
         self._abandoned = False
@@ -174,6 +177,12 @@ class Runner:
                 outcome = "returned"
         finally:
             lease.end()
+        traces.end(
+            span,
+            job.kind,
+            {"pmis.correlation_id": job.correlation_id, "pmis.job.attempt": job.attempt, "pmis.job.outcome": outcome},
+            error=outcome if outcome in ("waiting", "dead") else None,
+        )
         log.info("%s %s attempt %s: %s after %.2f s", job.kind, job.id, job.attempt, outcome, time.monotonic() - began)
         return outcome
 

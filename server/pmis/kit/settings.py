@@ -167,6 +167,20 @@ class Settings(BaseSettings):
             "without values of variables, headers, bodies or addresses. Nothing is sent when it is not set."
         ),
     )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://[^\\s]+$",
+        description=(
+            "Where spans of requests and jobs are sent (OpenTelemetry's OTLP over HTTP), such as "
+            "`http://collector:4318`; `/v1/traces` is added. Nothing is sent when it is not set."
+        ),
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None, description="Headers for that receiver, as `name=value,name=value`."
+    )
+    otel_traces_sampler_arg: float = Field(
+        1.0, ge=0, le=1, description="The share of traces that is sent; a caller's `traceparent` decides for its own."
+    )
     metrics_token: SecretStr | None = Field(
         None,
         description=(
@@ -536,6 +550,7 @@ class Settings(BaseSettings):
         "checkpoint_signing_key",
         "metrics_token",
         "sentry_dsn",
+        "otel_exporter_otlp_headers",
     )
     @classmethod
     def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:

@@ -57,6 +57,11 @@ class TestDatabase:
     name: str
 
     @property
+    def files(self) -> Path:
+        """A folder for what is beside the database."""
+        return self.cluster.server.folder.parent / "files" / self.name
+
+    @property
     def admin_dsn(self) -> str:
         return self.cluster.server.url(pg.ADMIN, self.name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
 from pmis.approval.propose import Request as ProposalRequest
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pmis.approval.governed import Proposed
     from pmis.identity.sessions import SessionState
     from pmis.kit.settings import Settings
+    from pmis.kit.storage import Storage
     from pmis.ledger.event import Source
     from pmis.policy.access import Principal
 
@@ -50,6 +52,13 @@ class Parts:
     attempts: Attempts
     lifetimes: Lifetimes
     clock: Clock
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Where files are; a folder is made when the first is asked for."""
+        from pmis.kit.storage import Storage  # noqa: PLC0415 - its library loads slowly, and few requests need it
+
+        return Storage.of(self.settings)
 
     @classmethod
     def of(cls, settings: Settings) -> Parts:

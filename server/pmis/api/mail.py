@@ -1,29 +1,45 @@
-"""Mails over HTTP: what came in, where it is filed, what it says."""
+"""Mails over HTTP: what came in, where it is filed, what it says, and what people decide about it."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
+from urllib.parse import quote
 from uuid import UUID
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, StringConstraints, create_model
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import Call, caller, require_known_parameters, uuid_or_none
-from pmis.api.resources import limit_of, next_link, project_named
+from pmis.api.context import Call, caller, etag, if_match, require_known_parameters, uuid_or_none
+from pmis.api.edge import write
+from pmis.api.resources import answer_of, flag, limit_of, next_link, preview_answer, project_named
+from pmis.approval.governed import Input, Proposed, parse_input
 from pmis.email.models import Status
 from pmis.kit.canonical import canonical
-from pmis.kit.errors import InvalidInputError
+from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.paging import decode_moment, encode_cursor
+from pmis.kit.text import Line, Words
+from pmis.ledger.idempotency import Answer
+from pmis.mail import triage
 from pmis.mail.looking import find, messages
 from pmis.mail.reading import Address, Attachment
 from pmis.mail.suggestions import Suggestion
+from pmis.mail.triage import Said, filed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pmis.email.models import Email
+    from pmis.kit.db import WriteSession
 
 router = docs.RouteTable("mail")
 _ORDER: Final = "-received_at"
 _STATUSES: Final = frozenset(get_args(Status))
+_LONGEST_NUMBER: Final = 4
+_LONGEST_NAME: Final = 120
+_UNFIT: Final = frozenset('<>:"/\\|?*')
 
 
 class MailSender(BaseModel):
@@ -34,10 +50,58 @@ class MailSender(BaseModel):
     authenticated: bool
 
 
+Reason = Annotated[Words, StringConstraints(max_length=2000)]
+Named = Annotated[Line, StringConstraints(min_length=1, max_length=40)]
+
+
+class MailAttach(Input):
+    """To which package of its project the mail belongs."""
+
+    package: Named = Field(description="The package, by code or id.", examples=["P-001"])
+    reason: Reason | None = Field(default=None, description="Why; kept in the log.", examples=["It is their offer."])
+
+
+class MailDismiss(Input):
+    """That the mail belongs to no package."""
+
+    reason: Reason | None = Field(default=None, description="Why; kept in the log.", examples=["Advertising."])
+
+
+class MailMove(Input):
+    """To which project the mail belongs."""
+
+    project: Named | None = Field(
+        description="The project, by id or prefix; null is the instance's inbox.", examples=["P"]
+    )
+    reason: Reason | None = Field(default=None, description="Why; kept in the log.", examples=["It is about the road."])
+
+
+class MailFiled(BaseModel):
+    """Where a mail is, without what it says."""
+
+    id: UUID
+    version: int
+    project_id: UUID | None
+    package_id: UUID | None
+    candidate_id: UUID | None
+    thread_id: UUID
+    status: Status
+    reason: str = Field(examples=["by_person"])
+    received_at: datetime
+
+
+class MailSuggestion(Suggestion):
+    """A change that a line of the mail seems to ask for, and whether somebody has proposed it."""
+
+    number: int
+    accepted: bool
+
+
 class MailSummary(BaseModel):
     """A mail in a list."""
 
     id: UUID
+    version: int
     project_id: UUID | None = Field(description="Null for the instance's inbox.")
     package_id: UUID | None
     candidate_id: UUID | None = Field(description="The package that it names, while it waits.")
@@ -64,7 +128,7 @@ class MailMessage(MailSummary):
     faults: list[str] = Field(description="What could not be read of it, and why.")
     authentication: dict[str, Any] = Field(description="SPF, DKIM and DMARC, as a trusted mail server found them.")
     attachments: list[Attachment]  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
-    suggestions: list[Suggestion]  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    suggestions: list[MailSuggestion]  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     digest: str = Field(description="SHA-256 of the raw mail.")
     size: int
 
@@ -129,7 +193,89 @@ async def get_message(request: Request, message_id: str) -> Response:
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:
         found = await find(session, call.principal, uuid_or_none(message_id))
-    return Response(canonical(found.whole()), 200, None, "application/json")
+    return Response(canonical(found.whole()), 200, {"ETag": etag(found.email.version)}, "application/json")
+
+
+async def get_attachment(request: Request, message_id: str, number: str) -> Response:
+    """A file of a mail, as it came."""
+    call: Call = await caller(request)
+    require_known_parameters(request, frozenset())
+    async with call.parts.database.read() as session:
+        found = await find(session, call.principal, uuid_or_none(message_id))
+    given = found.mail.attachments
+    if not 1 <= (place := _number(number)) <= len(given):
+        raise NotFoundError("The mail has no such attachment.")
+    one = given[place - 1]
+    content = await call.parts.storage.get(one.digest)
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file_name(one.name, place), safe='')}",
+        # Whatever it says that it is, no browser opens it here.
+        "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(content, 200, headers, "application/octet-stream")
+
+
+def _number(text: str) -> int:
+    """The place in a list that a text names, counted from 1; 0 for what names none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else 0
+
+
+def file_name(name: str, place: int) -> str:
+    """What the file may be called on somebody's disk: no folder, nothing hidden, nothing that a system reserves."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    kept = "".join("_" if one in _UNFIT or not one.isprintable() else one for one in last).strip(" .")
+    return kept[:_LONGEST_NAME] or f"attachment-{place}"
+
+
+def _deciding(
+    model: type[Input], decide: Callable[[WriteSession, Call, UUID | None, Any, Said], Awaitable[Email]], name: str
+) -> Any:  # noqa: ANN401 - an endpoint
+    async def endpoint(request: Request, message_id: str) -> Response:
+        call = await caller(request)
+        require_known_parameters(request, frozenset())
+        docs.require_json(request)
+        told: Any = parse_input(model, await request.body())
+        said = Said(call.proposing(Proposed(reason=told.reason)), if_match(request))
+
+        async def handle(session: WriteSession) -> Answer:
+            email = await decide(session, call, uuid_or_none(message_id), told, said)
+            return Answer(200, canonical(filed(email)).encode(), {"ETag": etag(email.version)}, email.project_id)
+
+        return await write(call, handle)
+
+    endpoint.__name__ = name
+    return endpoint
+
+
+async def _attach(session: WriteSession, _call: Call, identity: UUID | None, told: MailAttach, said: Said) -> Email:
+    return await triage.attach(session, identity, told.package, said)
+
+
+async def _dismiss(session: WriteSession, _call: Call, identity: UUID | None, _told: MailDismiss, said: Said) -> Email:
+    return await triage.dismiss(session, identity, said)
+
+
+async def _move(session: WriteSession, call: Call, identity: UUID | None, told: MailMove, said: Said) -> Email:
+    return await triage.move(session, call.parts.vault, identity, told.project, said)
+
+
+async def accept_suggestion(request: Request, message_id: str, number: str) -> Response:
+    """Propose what a line of a mail asks for."""
+    call = await caller(request)
+    require_known_parameters(request, frozenset({"dry_run"}))
+    preview = flag(request, "dry_run")
+    docs.require_json(request)
+    said = Said(call.proposing(parse_input(Proposed, await request.body())), if_match(request))
+    identity, place, vault = uuid_or_none(message_id), _number(number), call.parts.vault
+
+    async def handle(session: WriteSession) -> Answer:
+        if preview:
+            email, wanted = await triage.suggested(session, identity, place, said)
+            return await preview_answer(session, vault, triage.proposing(email, place, said), [wanted])
+        return answer_of(call, await triage.accept(session, vault, identity, place, said), path=None)
+
+    return await write(call, handle)
 
 
 docs.route(
@@ -163,5 +309,87 @@ docs.route(
     "GET",
     "/mail/messages/{message_id}",
     get_message,
-    docs.Spec("Read one mail", "read", {200: MailMessage}, docs.READ_REFUSALS),
+    docs.Spec("Read one mail", "read", {200: MailMessage}, docs.READ_REFUSALS, headers=("ETag",)),
+)
+docs.route(
+    router,
+    "GET",
+    "/mail/messages/{message_id}/attachments/{number}",
+    get_attachment,
+    docs.Spec(
+        "Download a file of a mail",
+        "read",
+        {
+            200: {
+                "description": "The file as it came, whatever the mail says that it is; browsers save it.",
+                "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+        docs.READ_REFUSALS,
+        description="The first of the mail's `attachments` has the number 1. Nobody has looked for viruses in it.",
+    ),
+)
+_DECIDES: Final = (
+    "For administrators of the mail's project, or of the instance when it is in its inbox. It is an event."
+)
+for path, summary, body, decide, words in (
+    (
+        "attach",
+        "Attach a mail to a package",
+        MailAttach,
+        _attach,
+        (
+            "Everybody in the project sees it then, and answers to it join it. Also what waits in quarantine or was "
+            "dismissed is attached, and what is attached is attached elsewhere."
+        ),
+    ),
+    ("dismiss", "Lay a mail aside", MailDismiss, _dismiss, "It is kept, for the project's administrators alone."),
+    (
+        "move",
+        "Hand a mail to another project",
+        MailMove,
+        _move,
+        (
+            "It waits there to be looked at. What is in the instance's inbox goes to any project, what is in a project "
+            "to another one that the caller sees, or to that inbox."
+        ),
+    ),
+):
+    docs.route(
+        router,
+        "POST",
+        f"/mail/messages/{{message_id}}/{path}",
+        _deciding(body, decide, f"{path}_mail"),
+        docs.Spec(
+            summary,
+            "administer",
+            {200: MailFiled},
+            docs.WRITE_REFUSALS,
+            description=f"{words} {_DECIDES}",
+            body=body,
+            body_required=body is not MailDismiss,
+            parameters=[docs.IF_MATCH],
+            headers=("ETag",),
+        ),
+    )
+docs.route(
+    router,
+    "POST",
+    "/mail/messages/{message_id}/suggestions/{number}/accept",
+    accept_suggestion,
+    docs.Spec(
+        "Propose what a line of a mail asks for",
+        "propose",
+        {200: docs.Outcome | docs.Preview, 202: docs.Outcome},
+        docs.WRITE_REFUSALS,
+        description=(
+            "The first of the mail's `suggestions` has the number 1. It becomes the caller's proposal for the package "
+            "that the mail is attached to, once. Its `source` is `mail`, and it is judged as what an e-mail says: it "
+            "never takes effect without somebody's yes."
+        ),
+        body=Proposed,
+        body_required=False,
+        parameters=[docs.DRY_RUN, docs.IF_MATCH],
+        headers=("Location", "ETag"),
+    ),
 )

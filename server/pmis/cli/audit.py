@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import typer
 
@@ -17,12 +12,11 @@ from pmis.cli.client import BadArgumentError, connected
 from pmis.cli.lookup import COLLECTIONS, Lookup
 from pmis.cli.output import Column, Screen, listing
 from pmis.cli.output import as_json as print_json
+from pmis.cli.saving import destination
 from pmis.cli.text import moment, printable, short
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from pmis.cli.client import Json
 
 
@@ -253,31 +247,9 @@ def export(
     account: str | None = options.AS,
 ) -> None:
     """Export the log as a file that `pmis verify` can judge without the server. The export is itself an event."""
-    with connected(account) as api, _destination(file) as into:
+    with connected(account) as api, destination(file) as into:
         size = api.download("audit", "export", into=into, project=project)
     typer.echo(f"{size:,} bytes are in {printable(file)}; judge them with `pmis verify`.", err=True)
-
-
-@contextmanager
-def _destination(file: str) -> Generator[IO[bytes]]:
-    """Where to write: the file appears, or is replaced, only when all of it is there."""
-    if file == "-":
-        yield sys.stdout.buffer
-        return
-    path = Path(file)
-    fresh: str | None = None
-    try:
-        number, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(number, "wb") as into:
-            yield into
-        Path(fresh).replace(path)
-        fresh = None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise BadArgumentError(f"{printable(file)} cannot be written: {reason}.") from None
-    finally:
-        if fresh is not None:
-            Path(fresh).unlink(missing_ok=True)
 
 
 @app.command()

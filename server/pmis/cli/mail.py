@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from pmis.cli import options
+from pmis.cli.approvals import outcome
 from pmis.cli.client import connected
 from pmis.cli.lookup import Lookup
 from pmis.cli.output import Column, listing
 from pmis.cli.output import as_json as print_json
+from pmis.cli.saving import destination
 from pmis.cli.text import moment, printable
 from pmis.kit.errors import InvalidInputError
 
@@ -88,16 +90,119 @@ def show(
             ("Status", f"{found['status']} ({found['reason']})"),
             ("Package", str(package and Lookup(api).name("package_id", package))),
             *(
-                ("Attachment", f"{one['name']} ({one['media_type']}, {one['size']} bytes)")
-                for one in found["attachments"]
+                (f"File {number}", f"{one['name']} ({one['media_type']}, {one['size']} bytes)")
+                for number, one in enumerate(found["attachments"], start=1)
             ),
             *(("Not read", fault) for fault in found["faults"]),
-            *(("Asks for", f"{one['patch']} (line {one['line']}: {one['quote']})") for one in found["suggestions"]),
+            *(
+                (f"Asks for {one['number']}", f"{one['patch']} (line {one['line']}: {one['quote']}){_taken(one)}")
+                for one in found["suggestions"]
+            ),
         ]
         for name, text in lines:
             typer.echo(f"{name:<11} {printable(str(text))}")
         typer.echo()
         typer.echo(printable(found["text"], lines=True))
+
+
+def _taken(suggestion: dict[str, Any]) -> str:
+    return "; accepted" if suggestion["accepted"] else ""
+
+
+_MAIL: Final[Any] = typer.Argument(metavar="ID", help="The mail's id, as the list gives it.")
+_REASON: Final[Any] = typer.Option(None, "--reason", metavar="TEXT", help="Why; kept in the log.")
+
+
+def _decide(way: str, mail: str, said: dict[str, Any], told: dict[str, Any]) -> None:
+    """Say it to the API, and what came of it to whoever asks."""
+    with connected(told["account"], as_json=told["as_json"]) as api:
+        body = {name: value for name, value in {**said, "reason": told["reason"]}.items() if name in said or value}
+        answer = api.send("POST", "mail", "messages", mail, way, body=body, key=told["key"], if_match=told["if_match"])
+        if told["as_json"]:
+            print_json(answer.body)
+            return
+        found = answer.json
+        package = found["package_id"]
+        place = f" to {Lookup(api).name('package_id', package)}" if package else ""
+        typer.echo(f"The mail is {printable(str(found['status']))}{place} (version {found['version']}).")
+
+
+@app.command()
+def attach(
+    mail: str = _MAIL,
+    package: str = typer.Argument(metavar="PACKAGE", help="The package of the mail's project, by code or id."),
+    reason: str | None = _REASON,
+    if_match: int | None = options.IF_MATCH,
+    key: str | None = options.KEY,
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """Attach a mail to a package, also out of quarantine; answers to it join it from then on."""
+    told = {"reason": reason, "if_match": if_match, "key": key, "account": account, "as_json": as_json}
+    _decide("attach", mail, {"package": package}, told)
+
+
+@app.command()
+def dismiss(
+    mail: str = _MAIL,
+    reason: str | None = _REASON,
+    if_match: int | None = options.IF_MATCH,
+    key: str | None = options.KEY,
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """Lay a mail aside that belongs to no package. It is kept, and can be attached all the same."""
+    told = {"reason": reason, "if_match": if_match, "key": key, "account": account, "as_json": as_json}
+    _decide("dismiss", mail, {}, told)
+
+
+@app.command()
+def move(
+    mail: str = _MAIL,
+    project: str | None = typer.Argument(
+        None, metavar="[PROJECT]", help="The project, by prefix or id. Default: the instance's inbox."
+    ),
+    reason: str | None = _REASON,
+    if_match: int | None = options.IF_MATCH,
+    key: str | None = options.KEY,
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """Hand a mail to another project, where it waits for somebody to look at it, or to the instance's inbox."""
+    told = {"reason": reason, "if_match": if_match, "key": key, "account": account, "as_json": as_json}
+    _decide("move", mail, {"project": project}, told)
+
+
+@app.command()
+def accept(
+    mail: str = _MAIL,
+    number: int = typer.Argument(metavar="NUMBER", min=1, help="Which suggestion, as `pmis mail show` numbers them."),
+    reason: str | None = options.REASON,
+    dry_run: bool = options.DRY_RUN,
+    if_match: int | None = options.IF_MATCH,
+    key: str | None = options.KEY,
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """Propose what a line of a mail asks for, as your own change, which the policy judges as what an e-mail says."""
+    with connected(account, as_json=as_json) as api:
+        path = ("mail", "messages", mail, "suggestions", str(number), "accept")
+        body = {"reason": reason} if reason else {}
+        answer = api.send("POST", *path, body=body, key=key, if_match=if_match, dry_run="true" if dry_run else None)
+        outcome(answer, Lookup(api), operation="patch", json=as_json)
+
+
+@app.command()
+def save(
+    mail: str = _MAIL,
+    number: int = typer.Argument(metavar="NUMBER", min=1, help="Which file, as `pmis mail show` numbers them."),
+    file: str = typer.Argument(metavar="FILE", help="Where to write it; - is standard output."),
+    account: str | None = options.AS,
+) -> None:
+    """Write a file of a mail to the disk, as it came. Nobody has looked for viruses in it."""
+    with connected(account) as api, destination(file) as into:
+        size = api.download("mail", "messages", mail, "attachments", str(number), into=into)
+    typer.echo(f"{size:,} bytes are in {printable(file)}", err=True)
 
 
 def _desk(process: str) -> Desk:

@@ -20,7 +20,7 @@ from pmis.mail.routing import recipients_of, sender_of, targets_of
 from pmis.mail.suggestions import suggestions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -104,8 +104,19 @@ async def file(office: Office, identity: UUID, *, finish: Callable[[WriteSession
         filed: list[UUID] = []
         for target in await targets_of(session, office.addresses, recipients, content.headers):
             sender = await sender_of(session, office.vault, content.headers, authentication, target.project_id)
-            placed = await _file_at(session, inbound, content, target, sender, authentication, len(suggestions))
-            filed.append(placed)
+            if await filed_in(session, inbound.id, target.project_id) is None:
+                await place(
+                    session,
+                    inbound,
+                    content,
+                    target,
+                    sender,
+                    authenticated=authentication.authenticated,
+                    suggestions=len(suggestions),
+                    verdict=_verdict(content, target, sender, authentication),
+                    origin=Origin(ACTOR, "mail", inbound.correlation_id),
+                )
+            filed.append(email_id(inbound.id, target.project_id))
         if finish is not None:
             finish(session)
         await session.commit()
@@ -117,19 +128,27 @@ def email_id(inbound: UUID, project: UUID | None) -> UUID:
     return derived_id(inbound, "email", str(project))
 
 
-async def _file_at(
+async def filed_in(session: WriteSession, inbound: UUID, project: UUID | None) -> Email | None:
+    """The mail as it is filed in a project, under a lock; None where it is not."""
+    row = await session.one("select doc from state.email where id = %s for update", (email_id(inbound, project),))
+    return Email.model_validate_json(row[0]) if row else None
+
+
+async def place(
     session: WriteSession,
     inbound: Inbound,
     content: Mail,
     target: Target,
     sender: Sender | None,
-    authentication: Authentication,
+    *,
+    authenticated: bool,
     suggestions: int,
-) -> UUID:
+    verdict: tuple[str, str],
+    origin: Origin,
+) -> Email:
+    """File the mail in a project in which it is not filed yet."""
     identity = email_id(inbound.id, target.project_id)
-    if await session.one("select 1 from state.email where id = %s", (identity,)):
-        return identity
-    status, reason = _verdict(content, target, sender, authentication)
+    status, reason = verdict
     attached = status == "attached"
     thread = await thread_of(session, target.project_id, content, identity, join=attached)
     fields = {
@@ -145,23 +164,23 @@ async def _file_at(
         "thread_id": str(thread),
         "sender_kind": sender.kind if sender else None,
         "sender_id": str(sender.id) if sender else None,
-        "authenticated": authentication.authenticated,
+        "authenticated": authenticated,
         "attachments": [
             {"digest": one.digest, "size": one.size, "media_type": one.media_type} for one in content.attachments
         ],
         "suggestions": suggestions,
         "accepted": [],
     }
-    append(
+    email, _ = append(
         session,
         EMAILS,
         None,
         [Fact("email.ingested", {"fields": fields})],
-        origin=Origin(ACTOR, "mail", inbound.correlation_id),
+        origin=origin,
         stream_id=identity,
         project_id=target.project_id,
     )
-    return identity
+    return email
 
 
 def _verdict(content: Mail, target: Target, sender: Sender | None, authentication: Authentication) -> tuple[str, str]:
@@ -214,15 +233,23 @@ async def locked(session: WriteSession, identity: UUID) -> Email:
     return Email.model_validate_json(row[0])
 
 
-def say(session: WriteSession, email: Email, verb: str, origin: Origin, **changed: Any) -> Email:  # noqa: ANN401 - JSON values
-    """Write down what somebody decided about a filed mail; the mail as it then is."""
+def say(
+    session: WriteSession,
+    email: Email,
+    verb: str,
+    origin: Origin,
+    changed: Mapping[str, Any],
+    **told: Any,  # noqa: ANN401 - JSON values
+) -> Email:
+    """Write down what somebody decided about a filed mail, with what is told beside it; the mail as it then is."""
     before = email.plain
     changes = {name: {"from": before[name], "to": value} for name, value in changed.items() if before[name] != value}
+    beside = {name: value for name, value in told.items() if value is not None}
     after, _ = append(
         session,
         EMAILS,
         email,
-        [Fact(f"email.{verb}", {"changes": changes})],
+        [Fact(f"email.{verb}", {"changes": changes, **beside})],
         origin=origin,
         stream_id=email.id,
         project_id=email.project_id,

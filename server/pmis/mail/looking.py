@@ -43,6 +43,7 @@ class Shown:
         headers = self.mail.headers
         names = (
             "id",
+            "version",
             "project_id",
             "package_id",
             "candidate_id",
@@ -78,7 +79,10 @@ class Shown:
             "faults": self.mail.faults,
             "authentication": self.authentication,
             "attachments": [one.model_dump() for one in self.mail.attachments],
-            "suggestions": self.suggestions,
+            "suggestions": [
+                {**one, "number": number, "accepted": number in self.email.accepted}
+                for number, one in enumerate(self.suggestions, start=1)
+            ],
             "digest": self.email.digest,
             "size": self.email.size,
         }

@@ -72,7 +72,7 @@ async def targets_of(
             best = {home: answered}
     for project, target in list(best.items()):
         if target.how == "none" and project is not None:
-            best[project] = await _by_subject(session, target, headers.subject)
+            best[project] = await by_subject(session, target, headers.subject)
     # A project that the mail came to makes the instance's inbox needless.
     named = [target for target in best.values() if target.project_id is not None]
     return named or [Target(None)]
@@ -99,7 +99,8 @@ async def _project_of(session: Session, package: UUID) -> UUID | None:
     return row[0] if row else None
 
 
-async def _by_subject(session: Session, target: Target, subject: str) -> Target:
+async def by_subject(session: Session, target: Target, subject: str) -> Target:
+    """The target with the package of its project that the subject names, when it names one."""
     codes = _CODE.findall(subject)[:_MAX_CODES]
     rows = await session.all(
         "select id from state.package where project_id = %s and code = any(%s) and not deleted",

@@ -32,7 +32,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
     """Two projects with one record of every kind in every state; tests of it leave the records as they are."""
     async with open_office(make_database("bola")) as office:
         for name, world in (("a", office.a), ("b", office.b)):
-            office.records[name] = await furnish(world, office.records[name].mark)
+            office.records[name] = await furnish(world, office.records[name].mark, office.test_database.files)
             office.records[name].put(
                 "import", "live", await begin_import(office, "b:operator" if name == "b" else "operator")
             )

@@ -87,6 +87,9 @@ class Ground:
             return [{"event_id": str(self.records.ids["event"]["live"])}]
         if "{entity_type}" in path:
             return [{"entity_type": kind, "entity_id": str(self.records.ids[kind]["live"])} for kind in _AUDITED]
+        if "{message_id}" in path:
+            mails = self.records.ids["email"].values()
+            return [{"message_id": str(one), **({"number": "1"} if "{number}" in path else {})} for one in mails]
         if "{import_id}" in path:
             return [{"import_id": str(uuid7())}]
         first = path.removeprefix("/api/v1/").partition("/")[0]
@@ -109,7 +112,7 @@ def prepared(database: TestDatabase) -> Ground:
 
     async def seed() -> tuple[Records, str, UUID]:
         async with open_office(database) as office:
-            records = await furnish(office.a, office.records["a"].mark)
+            records = await furnish(office.a, office.records["a"].mark, database.files)
             seal(database)
             async with office.database.write() as session:
                 person = await make_person(session, office.vault, "Fuzzer", instance_admin=True)

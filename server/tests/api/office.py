@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
@@ -31,10 +29,11 @@ from pmis.ledger.vault import Vault
 from pmis.ops.console import Console
 from pmis.policy.levels import Level
 from tests.builders import SECRET, World, make_member, make_person, make_project, new_prefix
-from tests.mail.post import Post, letter
+from tests.mail.post import Post, parcel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
+    from pathlib import Path
 
     from fastapi import FastAPI
 
@@ -69,6 +68,7 @@ def settings_for(database: TestDatabase, **more: Any) -> Settings:
         "secret_key": SecretStr(SECRET),
         "jwt_secret_key": SecretStr(JWT_SECRET),
         "db_pool_size": 4,
+        "storage_dir": database.files / "objects",
         # All tests call from one address.
         "signin_address_attempts": 1_000_000,
     }
@@ -234,19 +234,18 @@ async def make_staff(database: Database, vault: Vault, mark: str, **project: Any
     return World(database, vault, identity, people, prefix)
 
 
-async def _mails(world: World, found: Records) -> None:
+async def _mails(world: World, found: Records, files: Path) -> None:
     """A mail that is attached to the living package, and one that waits for somebody to look at it."""
     mark = found.mark
-    with tempfile.TemporaryDirectory() as folder:
-        post = Post.of(world, Path(folder))
-        await world.make_party(name=f"Known {mark}", email=f"known@{mark}.example")
-        code = found.values["package.live.code"]
-        for state, sender in (("live", "known"), ("waiting", "stranger")):
-            raw = letter(f"{sender}@{mark}.example", subject=f"About {mark}", body=f"Mail {mark}")
-            found.put("email", state, (await post.one(raw, post.at(code))).id)
+    post = Post.of(world, files)
+    await world.make_party(name=f"Known {mark}", email=f"known@{mark}.example")
+    code = found.values["package.live.code"]
+    for state, sender in (("live", "known"), ("waiting", "stranger")):
+        raw = parcel(f"{sender}@{mark}.example", mark)
+        found.put("email", state, (await post.one(raw, post.at(code))).id)
 
 
-async def furnish(world: World, mark: str) -> Records:
+async def furnish(world: World, mark: str, files: Path) -> Records:
     """One record of every kind in every state it can be in, each text with the mark."""
     found = Records(mark)
 
@@ -384,7 +383,7 @@ async def furnish(world: World, mark: str) -> Records:
         assert row is not None
         found.put("event", "live", row[0])
         found.values["correlation_id"] = row[1]
-    await _mails(world, found)
+    await _mails(world, found, files)
     return found
 
 

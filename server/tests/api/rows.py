@@ -515,12 +515,37 @@ _REST: Final = [
 ]
 
 _MAIL: Final = "/mail/messages/{message_id}"
+_ACCEPT: Final = f"{_MAIL}/suggestions/{{number}}/accept"
+_FIRST: Final = {"number": "1"}
 _MAILS: Final = [
     Row("GET", "/mail/messages", "", SIGNED_IN, SIGNED_IN),
     Row("GET", "/mail/messages", "project", READERS, query=_project, states=("live",)),
     Row("GET", _MAIL, "email", READERS, states=("live",)),
     # What waits in quarantine is for the project's administrators.
     Row("GET", _MAIL, "email", ADMIN, ADMIN, states=("waiting",)),
+    *(
+        Row(
+            method,
+            f"{_MAIL}/{path}",
+            "email",
+            may if sees is READERS else ADMIN,
+            sees,
+            body,
+            fill=_FIRST,
+            states=(state,),
+        )
+        for method, path, may, body in (
+            ("GET", "attachments/{number}", READERS, None),
+            ("POST", "attach", ADMIN, lambda place: {"package": place.ref("package", "waiting")}),
+            ("POST", "dismiss", ADMIN, said(reason="Nothing.")),
+            ("POST", "move", ADMIN, said(project=None)),
+        )
+        for state, sees in (("live", READERS), ("waiting", ADMIN))
+    ),
+    Row("POST", _ACCEPT, "email", WRITERS, body=said(), fill=_FIRST, states=("live",)),
+    Row("POST", _ACCEPT, "email", WRITERS, body=said(), query=_dry, fill=_FIRST, states=("live",)),
+    # What waits is attached first.
+    Row("POST", _ACCEPT, "email", ADMIN, ADMIN, body=said(), fill=_FIRST, states=("waiting",), hopeless=True),
 ]
 
 ROWS: Final = [

@@ -57,7 +57,9 @@ async def test_the_example_of_every_body_is_read(furnished: Office, document, mo
     for method, path, operation in operations(document):
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             first = path.removeprefix("/api/v1/").partition("/")[0]
-            noun = {"people": "person", "parties": "party"}.get(first, first.removesuffix("s").replace("-", "_"))
+            noun = {"people": "person", "parties": "party", "mail": "email"}.get(
+                first, first.removesuffix("s").replace("-", "_")
+            )
             state = "viewer" if noun == "person" else "deleted" if path.endswith("/restore") else "live"
             said = re.sub(r"\{\w+\}", lambda _, noun=noun, state=state: str(ids[noun][state]), path)
             example = content["example"]

@@ -14,7 +14,7 @@ from pmis.ledger.vault import Vault
 from pmis.mail.addresses import Addresses
 from pmis.mail.filing import Office, file
 from tests.builders import SECRET
-from tests.mail.post import letter
+from tests.mail.post import letter, parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, signed_in: LiveApi, tmp_path: Path) -> LiveApi:
+def server(monkeypatch: pytest.MonkeyPatch, signed_in: LiveApi) -> LiveApi:
     """The console of the server that is signed in to."""
     for name, value in {
         "DATABASE_URL": signed_in.database.app_dsn,
         "SECRET_KEY": SECRET,
-        "STORAGE_DIR": str(tmp_path / "objects"),
+        "STORAGE_DIR": str(signed_in.settings.storage),
         "MAIL_DOMAIN": "mail.test",
     }.items():
         monkeypatch.setenv(name, value)
     return signed_in
 
 
-def file_it(server: LiveApi, folder: Path, inbound: str) -> str:
+def file_it(server: LiveApi, inbound: str) -> str:
     """What a worker does with it."""
 
     async def run() -> UUID:
         database = Database(server.database.app_dsn, size=1, role="pmis_app")
         await database.open()
         try:
-            office = Office(database, Storage.in_folder(folder), Vault(SECRET), Addresses("mail.test", SECRET))
+            office = Office(database, Storage.of(server.settings), Vault(SECRET), Addresses("mail.test", SECRET))
             return (await file(office, UUID(inbound)))[0]
         finally:
             await database.close()
@@ -63,7 +63,7 @@ def test_a_mail_from_a_file_is_taken_once_and_shown(pmis: Pmis, server: LiveApi,
     first, again = pmis("mail", "ingest", str(path)), pmis("mail", "ingest", str(path))
     assert first.out.endswith(" was taken in\n")
     assert again.out == first.out.replace("was taken in", "was taken in before")
-    identity = file_it(server, tmp_path / "objects", first.out.split()[0])
+    identity = file_it(server, first.out.split()[0])
     listed = pmis("mail", "list", "--status", "quarantined", "--as", "admin").out
     assert identity in listed
     assert "ann@firm.example (not authenticated)" in " ".join(listed.split())
@@ -86,3 +86,37 @@ def test_a_file_that_is_not_there_and_one_from_standard_input(pmis: Pmis, server
 def test_the_listener_wants_a_port(pmis: Pmis, server: LiveApi):
     refused = pmis("mail", "serve")
     assert (refused.code, "MAIL_SMTP_PORT" in refused.err) == (1, True)
+
+
+def test_a_mail_is_moved_attached_taken_up_and_laid_aside(pmis: Pmis, server: LiveApi, tmp_path: Path):
+    path = tmp_path / "parcel.eml"
+    path.write_bytes(parcel("ann@firm.example", "x"))
+    taken = pmis("mail", "ingest", str(path), "--to", "p@mail.test")
+    identity = file_it(server, taken.out.split()[0])
+    moved = pmis("mail", "move", identity, "--as", "admin")
+    assert moved.out == "The mail is moved (version 2).\n"
+    refused = pmis("mail", "attach", identity, "P-001", "--as", "admin")
+    assert (refused.code, "It was moved to where it belongs" in refused.err) == (1, True)
+    (there,) = pmis("mail", "list", "--status", "quarantined", "--json", "--as", "admin").json["items"][:1]
+    assert (there["project_id"], there["reason"]) == (None, "moved")
+    pmis("mail", "move", there["id"], "P", "--reason", "Theirs after all.", "--as", "admin")
+    attached = pmis("mail", "attach", identity, "P-001", "--if-match", "3", "--as", "admin")
+    assert attached.out == "The mail is attached to P-001 Site survey (version 4).\n"
+    assert pmis("mail", "attach", identity, "P-001", "--if-match", "3", "--as", "admin").code == 1
+    shown = pmis("mail", "show", identity, "--as", "analyst").out
+    assert "Asks for 1  {'planned_end': '2031-12-01'} (line 2: Please change the planned end to 2031-12-01.)" in shown
+    preview = pmis("mail", "accept", identity, "1", "--dry-run", "--as", "analyst").out
+    assert "2031-12-01" in preview
+    accepted = pmis("mail", "accept", identity, "1", "--json", "--as", "analyst").json
+    assert (accepted["outcome"], accepted["approval"]["source"]) == ("confirmation_required", "mail")
+    assert "; accepted" in pmis("mail", "show", identity, "--as", "analyst").out
+    into = tmp_path / "offer.pdf"
+    assert "File 1      offer.pdf (application/pdf, 10 bytes)" in shown
+    assert pmis("mail", "save", identity, "1", str(into), "--as", "analyst").code == 0
+    assert into.read_bytes() == b"%PDF-1.7 x"
+    assert (
+        pmis("mail", "save", identity, "2", str(tmp_path / "no"), "--as", "analyst").code,
+        (tmp_path / "no").exists(),
+    ) == (1, False)
+    laid = pmis("mail", "dismiss", identity, "--reason", "Done.", "--as", "admin")
+    assert laid.out == "The mail is dismissed (version 6).\n"

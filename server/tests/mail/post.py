@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,18 @@ def letter(
         f"{results}From: Somebody <{sender}>\r\nTo: {to}\r\nSubject: {subject}\r\n{more}"
         f"Message-ID: <{number}@firm.example>\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\r\n{body}\r\n"
     ).encode()
+
+
+def parcel(sender: str, mark: str, *, name: str = "offer.pdf", file: bytes = b"%PDF-1.7 ") -> bytes:
+    """A mail with a file, which asks for another date."""
+    body = (
+        f"--=b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nMail {mark}\r\n"
+        "Please change the planned end to 2031-12-01.\r\n"
+        f'--=b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename="{name}"\r\n'
+        f"Content-Transfer-Encoding: base64\r\n\r\n{b64encode(file + mark.encode()).decode()}\r\n--=b--"
+    )
+    more = 'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="=b"\r\n'
+    return letter(sender, subject=f"About {mark}", body=body, more=more)
 
 
 @dataclass

@@ -268,6 +268,6 @@ class TestWhatIsWritten:
             )
             return routing.replace(target, package_id=row[0], how="subject") if row else target
 
-        monkeypatch.setattr(routing, "_by_subject", planted)
+        monkeypatch.setattr(routing, "by_subject", planted)
         email = await post.one(letter(subject=other.code), post.at(post.world.prefix))
         assert email.candidate_id == other.id

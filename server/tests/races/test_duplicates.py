@@ -30,6 +30,7 @@ from pmis.ledger.store import append
 from pmis.policy.levels import Level
 from tests.api.office import PREFIX, make_job
 from tests.builders import make_person
+from tests.mail.post import Post, parcel
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -48,6 +49,9 @@ FEWER: Final = {
     ("POST", "/people"): 3,  # each hashes a password, which is meant to be slow
     ("POST", "/imports/ocds"): 3,  # each reads a file, forty times
     ("PATCH", "/policy"): 3,  # each answers with the whole policy, forty times
+    # Each has a mail read by a child process first.
+    **{("POST", f"/mail/messages/{{message_id}}/{way}"): 3 for way in ("attach", "dismiss", "move")},
+    ("POST", "/mail/messages/{message_id}/suggestions/{number}/accept"): 3,
 }
 PROMISED: Final = 300
 RELEASE: Final = Path(__file__).parents[1] / "data/ocds/ocds-213czf-000-00001-01-planning.json"
@@ -98,6 +102,16 @@ class Stage:
         )
         assert outcome.approval is not None
         return outcome.approval.id
+
+    async def mail(self, *, attached: bool = False) -> str:
+        """The path of a mail that asks for something; it waits, or is attached to a package of its own."""
+        post = Post.of(self.world, self.office.test_database.files)
+        vendor = f"{uuid7().hex}@firm.example"
+        if attached:
+            await self.world.make_party(email=vendor)
+        code = (await self.world.get("package", await self.draft())).code
+        email = await post.one(parcel(vendor, uuid7().hex), post.at(code))
+        return f"/mail/messages/{email.id}"
 
 
 CASES: Final[dict[tuple[str, str], Case]] = {}
@@ -390,6 +404,27 @@ async def retry(stage: Stage) -> Sent:
 async def retry_all(stage: Stage) -> Sent:
     await make_job(stage.office, stage.world.project, "dead")
     return Sent("admin", f"/jobs/dead-letters/retry?project={stage.world.prefix}", {}, {"another": "body"})
+
+
+@case("POST", "/mail/messages/{message_id}/attach")
+async def attach(stage: Stage) -> Sent:
+    body = {"package": str(await stage.draft())}
+    return Sent("admin", f"{await stage.mail()}/attach", body, {**body, "reason": "x"})
+
+
+@case("POST", "/mail/messages/{message_id}/dismiss")
+async def dismiss(stage: Stage) -> Sent:
+    return Sent("admin", f"{await stage.mail()}/dismiss", {}, {"reason": "x"})
+
+
+@case("POST", "/mail/messages/{message_id}/move")
+async def move(stage: Stage) -> Sent:
+    return Sent("admin", f"{await stage.mail()}/move", {"project": None}, {"project": None, "reason": "x"})
+
+
+@case("POST", "/mail/messages/{message_id}/suggestions/{number}/accept")
+async def accept(stage: Stage) -> Sent:
+    return Sent("operator", f"{await stage.mail(attached=True)}/suggestions/1/accept", {}, {"reason": "x"})
 
 
 @case("POST", "/imports/ocds")

@@ -18,6 +18,7 @@ from pmis.api import (
     evidence,
     health,
     imports,
+    inbound,
     jobs,
     mail,
     notifications,
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
             audit,
             health,
             imports,
+            inbound,
             jobs,
             mail,
             notifications,
@@ -130,8 +132,12 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Correlation-Id"],
             expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Correlation-Id", "Idempotency-Replayed"],
         )
+    larger = {"/imports/ocds": IMPORT_BYTES, inbound.PATH: settings.mail_max_bytes}
     app.outermost = Edge(
-        inner, max_body_bytes=settings.max_body_bytes, import_bytes=IMPORT_BYTES, hsts=settings.enable_hsts
+        inner,
+        max_body_bytes=settings.max_body_bytes,
+        larger={prefix + path: limit for prefix in ("/api", "/api/v1") for path, limit in larger.items()},
+        hsts=settings.enable_hsts,
     )
     return app
 

@@ -15,7 +15,7 @@ from pmis.kit.ids import uuid7
 from pmis.kit.logs import CORRELATION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,12 +45,14 @@ class Edge:
     Each request is counted, and is one line of the log: without its query and its body, which may hold anything.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, import_bytes: int, *, hsts: bool = False) -> None:
-        """`import_bytes` is the larger limit of uploads that are imported; `hsts` tells browsers to insist on HTTPS."""
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, larger: Mapping[str, int] | None = None, *, hsts: bool = False
+    ) -> None:
+        """`larger` are the larger limits of single paths; `hsts` tells browsers to insist on HTTPS."""
         self._headers = (*_HEADERS, _HSTS) if hsts else _HEADERS
         self._app = app
         self._limit = max_body_bytes
-        self._import_limit = import_bytes
+        self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -97,7 +99,7 @@ class Edge:
         headers: dict[bytes, bytes],
         has_started: Callable[[], bool],
     ) -> None:
-        limit = self._import_limit if "/imports/" in scope["path"] else self._limit
+        limit = self._larger.get(scope["path"], self._limit)
         refused = TooLargeError(f"The body is larger than the {limit} bytes that are read here.")
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:

@@ -371,6 +371,18 @@ class Settings(BaseSettings):
     )
     mail_lmtp_port: int | None = Field(None, ge=0, le=65_535, description="The port for LMTP, in the same way.")
 
+    mail_webhook_secret: SecretStr | None = Field(
+        None,
+        description=(
+            "What a mail service signs its calls of POST /api/v1/mail/inbound with, as Standard Webhooks describes it: "
+            "`whsec_` and base64, or any text. Without it no mail is taken in that way."
+        ),
+    )
+    mail_webhook_previous_secret: SecretStr | None = Field(
+        None,
+        description="The former value of MAIL_WEBHOOK_SECRET, good as well until the mail service has the new one.",
+    )
+
     storage_dir: Path | None = Field(
         None,
         description=(
@@ -626,6 +638,14 @@ class Settings(BaseSettings):
         return [one for one in kept.get_secret_value().split(",") if one.strip()] if kept else []
 
     @property
+    def mail_webhook_keys(self) -> list[str]:
+        """The secrets with which a mail service may sign; none: mail is not taken in that way."""
+        if self.mail_webhook_secret is None:
+            return []
+        given = (self.mail_webhook_secret, self.mail_webhook_previous_secret)
+        return [one.get_secret_value() for one in given if one is not None]
+
+    @property
     def checkpoints(self) -> Path:
         """The folder for signed checkpoints."""
         return self.checkpoint_dir or self.pmis_data_dir / "checkpoints"
@@ -663,6 +683,10 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} {fault}")
         if not strict:
             return found
+        for name in ("mail_webhook_secret", "mail_webhook_previous_secret"):
+            value = cast("SecretStr | None", getattr(self, name))
+            if value is not None and (fault := weakness(value.get_secret_value())):
+                found.append(f"{name.upper()} {fault}")
         faults = filter(None, map(weakness, self.previous_jwt_secrets))
         found += [f"JWT_PREVIOUS_SECRET_KEYS holds one that {fault}" for fault in faults]
         if self.secret_key is not None and self.jwt_secret_key is not None and self.secret_key == self.jwt_secret_key:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pmis.api.context import Parts
     from tests.conftest import TestDatabase
 
+WEBHOOK_SECRETS: Final = ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "the former secret of a mail service")
 JWT_SECRET: Final = "for tests only: " + "j" * 40
 PASSWORD: Final = "correct horse battery staple"
 PREFIX: Final = "/api/v1"
@@ -69,6 +70,9 @@ def settings_for(database: TestDatabase, **more: Any) -> Settings:
         "jwt_secret_key": SecretStr(JWT_SECRET),
         "db_pool_size": 4,
         "storage_dir": database.files / "objects",
+        "mail_max_bytes": 2 << 20,
+        "mail_webhook_secret": SecretStr(WEBHOOK_SECRETS[0]),
+        "mail_webhook_previous_secret": SecretStr(WEBHOOK_SECRETS[1]),
         # All tests call from one address.
         "signin_address_attempts": 1_000_000,
     }

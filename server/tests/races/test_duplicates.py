@@ -124,6 +124,7 @@ EXEMPT: Final = {
     ("POST", "/notifications/unsubscribe"): "sets what is so already the second time; open to mail programs",
     ("POST", "/notifications/read"): "the caller's own marks, of which the log knows nothing: see test_notifications",
     ("PATCH", "/notifications/preferences"): "the caller's own wish, of which the log knows nothing: the same",
+    ("POST", "/mail/inbound"): "known by a signature; the same mail is taken once, with or without a key: test_inbound",
     ("POST", "/policy/simulate"): "changes nothing: a question with a body",
     ("POST", "/audit/verify"): "changes nothing: a question with a body",
 }

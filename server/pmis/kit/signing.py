@@ -1,0 +1,90 @@
+"""Signatures of requests between servers, in both directions, as Standard Webhooks describes them.
+
+What is signed is the message's id, the seconds since 1970, and the body as it is sent. The receiver refuses what is
+older or newer than a few minutes, so that a request that somebody wrote down is worth nothing later, and takes what any
+one of several secrets has signed, so that they can be changed without losing a message.
+(https://github.com/standard-webhooks/standard-webhooks)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from pmis.kit.errors import PmisError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+ID: Final = "webhook-id"
+TIMESTAMP: Final = "webhook-timestamp"
+SIGNATURE: Final = "webhook-signature"
+TOLERANCE_SECONDS: Final = 300
+PREFIX: Final = "whsec_"
+_VERSION: Final = "v1,"
+_LONGEST: Final = 2000
+_LONGEST_ID: Final = 200
+_DIGITS: Final = 12
+
+
+class SignatureError(PmisError):
+    """The request is not signed, not with a secret that is known here, or not in these minutes."""
+
+    code = "signature_refused"
+    status = 401
+    title = "The signature is not good"
+
+
+def key_of(secret: str) -> bytes:
+    """The bytes that sign: those that a `whsec_` secret holds in base64, or those of any other text."""
+    if secret.startswith(PREFIX):
+        try:
+            return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        except binascii.Error:
+            pass
+    return secret.encode()
+
+
+def signature(secret: str, identity: str, at: int, body: bytes) -> str:
+    """What the signature header says of a message."""
+    digest = hmac.digest(key_of(secret), f"{identity}.{at}.".encode() + body, "sha256")
+    return _VERSION + base64.b64encode(digest).decode()
+
+
+def headers_of(secrets: Sequence[str], identity: str, at: int, body: bytes) -> dict[str, str]:
+    """The headers that go with a message; it is signed with each of the secrets."""
+    signed = " ".join(signature(secret, identity, at, body) for secret in secrets)
+    return {ID: identity, TIMESTAMP: str(at), SIGNATURE: signed}
+
+
+def require_recent(headers: Mapping[str, str], now: datetime) -> None:
+    """Raise SignatureError unless all three headers are there and the time that they say is about now.
+
+    To be asked before the body is read.
+    """
+    for name in (ID, TIMESTAMP, SIGNATURE):
+        if not headers.get(name):
+            raise SignatureError(f"The header {name} is missing. Sign the request as Standard Webhooks describes it.")
+    if len(headers[ID]) > _LONGEST_ID or len(headers[SIGNATURE]) > _LONGEST:
+        raise SignatureError("The headers are longer than any that are good.")
+    at = headers[TIMESTAMP]
+    if not (at.isascii() and at.isdigit() and len(at) <= _DIGITS):
+        raise SignatureError(f"{TIMESTAMP} must be the seconds since 1970.")
+    if abs(now.timestamp() - int(at)) > TOLERANCE_SECONDS:
+        raise SignatureError(
+            f"It was signed more than {TOLERANCE_SECONDS} seconds ago, or will be. Sign it when it is sent, and set "
+            "both clocks."
+        )
+
+
+def require_signed(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: datetime) -> None:
+    """Raise SignatureError unless one of the secrets signed this very body about now."""
+    require_recent(headers, now)
+    wanted = [signature(secret, headers[ID], int(headers[TIMESTAMP]), body).encode() for secret in secrets]
+    given = [one.encode() for one in headers[SIGNATURE].split(" ")]
+    # Each is compared with each, however many are right.
+    if not sum(hmac.compare_digest(one, other) for one in wanted for other in given):
+        raise SignatureError("No secret that is known here has signed this.")

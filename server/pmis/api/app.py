@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.api import (
+    apitokens,
     approvals,
     audit,
     docs,
@@ -113,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
             people,
             policies,
             sessions,
+            apitokens,
         )
     ]
     for prefix in ("/api/v1", "/api"):

@@ -8,24 +8,34 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
 from pmis.approval.propose import Request as ProposalRequest
+from pmis.identity import apitokens
+from pmis.identity.apitokens import ApiTokens, TokenScopeError
 from pmis.identity.attempts import Attempts
 from pmis.identity.principals import Principals
-from pmis.identity.sessions import Client, Lifetimes, Sessions
+from pmis.identity.sessions import Client, Lifetimes, Sessions, digest_of
 from pmis.identity.tokens import Tokens
 from pmis.identity.watch import Watch
 from pmis.kit.clock import Clock
 from pmis.kit.db import Database
-from pmis.kit.errors import ForbiddenError, InvalidInputError, MalformedRequestError, UnauthenticatedError
+from pmis.kit.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    MalformedRequestError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from pmis.ledger.idempotency import require_key
 from pmis.ledger.vault import Vault
 from pmis.policy.levels import Level
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
     from starlette.requests import Request
 
     from pmis.approval.governed import Proposed
+    from pmis.identity.apitokens import ApiToken
     from pmis.identity.sessions import SessionState
     from pmis.kit.settings import Settings
     from pmis.kit.storage import Storage
@@ -49,6 +59,7 @@ class Parts:
     watch: Watch
     principals: Principals
     sessions: Sessions
+    api_tokens: ApiTokens
     attempts: Attempts
     lifetimes: Lifetimes
     clock: Clock
@@ -77,6 +88,7 @@ class Parts:
             watch,
             Principals(database, watch),
             Sessions(database, watch),
+            ApiTokens(database, watch),
             Attempts(database, secret, settings),
             Lifetimes.of(settings),
             Clock(settings.pmis_now),
@@ -85,7 +97,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request of somebody who signed in."""
+    """One request of somebody who signed in, or of a program with somebody's API token."""
 
     request: Request
     parts: Parts
@@ -93,6 +105,13 @@ class Call:
     correlation_id: str
     source: Source
     session: SessionState | None = None
+    token: ApiToken | None = None
+
+    async def standing(self) -> Principal:
+        """The caller as they are by now, for answers that go on; raises UnauthenticatedError for who may no more."""
+        if self.token is not None:
+            return (await _by_token(self.parts, bearer_of(self.request) or "", self.parts.clock.now()))[1]
+        return await self.parts.principals.get(self.principal.person_id) if self.principal.person_id else self.principal
 
     def proposing(self, said: Proposed | None = None) -> ProposalRequest:
         """The caller as a proposer, with what they said about the proposal."""
@@ -122,14 +141,57 @@ async def caller(request: Request) -> Call:
             require_same_origin(request)
         session = await parts.sessions.require_cookie(cookie, now)
     else:
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        token = bearer_of(request)
+        if token is None:
             raise UnauthenticatedError("Sign in and send the access token as `Authorization: Bearer <token>`.")
-        known = parts.tokens.verify(token.strip(), now)
+        if token.startswith(apitokens.PREFIX):
+            return await _with_token(request, token, now)
+        known = parts.tokens.verify(token, now)
         session = await parts.sessions.require(known.session_id, known.person_id, now)
     principal = await parts.principals.get(session.person_id)
     request.scope["actor"] = str(principal.id)
     return Call(request, parts, principal, request.scope["correlation_id"], source_of(request), session)
+
+
+def bearer_of(request: Request) -> str | None:
+    """The token that a request shows, of whatever kind."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return (token.strip() or None) if scheme.lower() == "bearer" else None
+
+
+async def _with_token(request: Request, text: str, now: datetime) -> Call:
+    parts = parts_of(request)
+    token, principal = await _by_token(parts, text, now)
+    request.scope["actor"] = principal.ref
+    if token.scope == "read" and request.method not in _SAFE:
+        raise TokenScopeError(f"The API token {token.name!r} only reads. Make one with the scope `write`.")
+    await parts.api_tokens.note_use(token, digest_of(text), now)
+    return Call(request, parts, principal, request.scope["correlation_id"], source_of(request), token=token)
+
+
+async def _by_token(parts: Parts, text: str, now: datetime) -> tuple[ApiToken, Principal]:
+    token = await parts.api_tokens.require(text, now)
+    return token, token.principal(await parts.principals.get(token.person_id))
+
+
+class PersonNeededError(ForbiddenError):
+    """What a person does in person was asked for with an API token."""
+
+    code = "person_needed"
+    title = "An API token cannot do this"
+
+
+def in_person(call: Call) -> tuple[UUID, SessionState]:
+    """The person who calls and the session they call in.
+
+    Raises PersonNeededError for an API token, whatever its scope, and NotFoundError for a call without a session.
+    """
+    if call.token is not None:
+        raise PersonNeededError("This is done in person. Sign in; an API token cannot do it.")
+    person = call.principal.person_id
+    if person is None or call.session is None:
+        raise NotFoundError("There is no session: this request was made without one.")
+    return person, call.session
 
 
 class CrossSiteError(ForbiddenError):

@@ -245,10 +245,7 @@ async def _told(call: Call, job: dict[str, Any]) -> AsyncIterator[str]:
             return
         await asyncio.sleep(_LOOK_SECONDS)
         # The one who may see it is read anew: a role that was taken ends the stream.
-        principal = call.principal
-        if isinstance(principal.id, UUID):
-            principal = await call.parts.principals.get(principal.id)
-        where, params = _visible(principal)
+        where, params = _visible(await call.standing())
         async with call.parts.database.read() as session:
             row = await session.one(
                 f"select {_COLUMNS} from jobs.job where id = %s and {where}",

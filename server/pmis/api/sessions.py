@@ -17,6 +17,7 @@ from pmis.api.context import (
     address_of,
     caller,
     client_of,
+    in_person,
     parts_of,
     require_good_key,
     require_known_parameters,
@@ -141,14 +142,24 @@ class Ended(BaseModel):
     ended: int
 
 
+class UsedToken(BaseModel):
+    """The API token with which a request is made."""
+
+    id: UUID
+    name: str
+    scope: Literal["read", "write"]
+    expires_at: datetime
+
+
 class Me(BaseModel):
-    """Who one is, and one's roles in each project."""
+    """Who one is, and one's roles in each project: with an API token, who its owner is, and the roles it has there."""
 
     id: UUID
     name: str
     instance_admin: bool
     instance_auditor: bool
     roles: dict[UUID, list[Role]]
+    token: UsedToken | None = Field(description="The API token that was sent, when it was one.")
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:
@@ -402,24 +413,27 @@ async def end_session(request: Request, session_id: str) -> Response:
 
 def _own(call: Call) -> tuple[UUID, UUID]:
     """The person who calls and the session they call in."""
-    person = call.principal.person_id
-    if person is None or call.session is None:
-        raise NotFoundError("There is no session: this request was made without one.")
-    return person, call.session.id
+    person, session = in_person(call)
+    return person, session.id
 
 
 async def me(request: Request) -> Response:
     """Who the token stands for, and the roles that count."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    principal = call.principal
-    body = {
-        "id": str(principal.id),
-        "name": principal.name,
+    principal, token = call.principal, call.token
+    owner = principal.on_behalf_of or principal
+    body: dict[str, Any] = {
+        "id": str(owner.id),
+        "name": owner.name,
         "instance_admin": principal.instance_admin,
         "instance_auditor": principal.instance_auditor,
         "roles": {str(project): sorted(roles) for project, roles in principal.roles.items()},
+        "token": None,
     }
+    if token is not None:
+        told = {"id": str(token.id), "name": token.name, "scope": token.scope}
+        body["token"] = {**told, "expires_at": token.expires_at.isoformat()}
     return _json(body)
 
 
@@ -481,7 +495,7 @@ docs.route(
         "Sign out",
         "signed in",
         {200: Ended},
-        (400, 401, 404, 409, 413, 415, 422, 503),
+        (400, 401, 403, 404, 409, 413, 415, 422, 503),
         description=(
             "Its tokens are refused by every process within a second. An `Idempotency-Key` has no effect here: who has "
             "signed out is refused."
@@ -499,7 +513,7 @@ docs.route(
         "List one's sign-ins",
         "signed in",
         {200: SessionList},
-        (401, 404, 422, 503),
+        (401, 403, 404, 422, 503),
         headers=("Link",),
         parameters=[docs.CURSOR, docs.LIMIT],
     ),
@@ -513,7 +527,7 @@ docs.route(
         "End one of one's sign-ins",
         "signed in",
         {200: Ended},
-        (400, 401, 404, 409, 413, 415, 422, 503),
+        (400, 401, 403, 404, 409, 413, 415, 422, 503),
         description="An `Idempotency-Key` has no effect here: a session ends once.",
     ),
 )

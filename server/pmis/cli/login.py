@@ -44,7 +44,7 @@ def login(
 
     Several accounts can be signed in side by side, each under a name of its own: `pmis login --as admin`, then
     `pmis approval list --as admin`. They are kept in PMIS_CONFIG_DIR, else XDG_CONFIG_HOME/pmis, else ~/.config/pmis.
-    A program can do without: PMIS_TOKEN holds an access token, PMIS_URL the address it is for.
+    A program can do without: PMIS_TOKEN holds an API token (`pmis token create`), PMIS_URL the address it is for.
     """
     if email and email_option and email != email_option:
         raise typer.BadParameter("EMAIL and --email name different addresses.")
@@ -187,6 +187,10 @@ def whoami(
         instance = [word for word in ("admin", "auditor") if me[f"instance_{word}"]]
         if instance:
             pairs.append(("in the instance", value(instance)))
+        token = cast("Json | None", me.get("token"))
+        if token is not None:
+            told = f"{printable(str(token['name']))}, may {token['scope']}, until {moment(token['expires_at'])} UTC"
+            pairs.append(("API token", told))
         if signed_in.expires_at:
             pairs.append(("until", f"{moment(signed_in.expires_at)} UTC"))
         screen = Screen()

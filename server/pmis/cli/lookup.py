@@ -40,6 +40,7 @@ COLLECTIONS: Final = {
 _LABELS: Final = {
     "audit": "event",
     "notifications": "notification",
+    "tokens": "token",
     **{path: kind.replace("_", " ") for kind, path in COLLECTIONS.items()},
 }
 _PEOPLE: Final = frozenset({"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by"})

@@ -28,6 +28,7 @@ GROUPS: Final = (
     "ledger",
     "verify",
     "login",
+    "token",
     "project",
     "package",
     "package_type",

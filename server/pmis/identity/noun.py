@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pmis.approval.errors import AlreadyExistsError, BadReferenceError
 from pmis.approval.governed import Noun
+from pmis.identity.apitokens import revoke_all
 from pmis.identity.models import (
     Delegation,
     DelegationCreate,
@@ -58,9 +59,10 @@ class PersonNoun(Noun[Person]):
         return {**rest, "credential": credential}
 
     async def applied(self, session: WriteSession, vault: Vault, entity: Person, origin: Origin) -> list[Event]:
-        """Let a new person sign in; end the sessions of one who is disabled."""
+        """Let a new person sign in; end the sessions and API tokens of one who is disabled."""
         if not entity.active:
             await end_all(session, entity.id, why="disabled", now=session.now, origin=origin)
+            await revoke_all(session, entity.id, why="disabled", now=session.now, origin=origin)
         if entity.version > 1 or entity.credential is None:
             return []
         opened = (await vault.open(session, [entity.credential]))[entity.credential]

@@ -6,6 +6,7 @@ from datetime import datetime  # noqa: TC003 - Pydantic reads it
 from typing import TYPE_CHECKING, Any, Final
 
 from pmis.approval.decide import expire_due
+from pmis.identity.apitokens import prune as prune_tokens
 from pmis.identity.sessions import Lifetimes
 from pmis.identity.sessions import prune as prune_sessions
 from pmis.jobs.registry import Payload, job
@@ -81,12 +82,13 @@ async def remind_of_approvals(_: Slot, work: Work) -> dict[str, Any]:
 
 @job("upkeep.prune", Slot)
 async def prune_everything(_: Slot, work: Work) -> dict[str, Any]:
-    """Forget answers to idempotency keys, ended sign-ins, ended jobs and slots that were kept long enough."""
+    """Forget answers to idempotency keys, sign-ins, API tokens, jobs and slots that ended and were kept long."""
     settings = work.settings
     jobs = 0
     async with work.write() as session:
         answers = await prune(session, settings.idempotency_days)
         signed_in = await prune_sessions(session, now=work.clock.now(), lifetimes=Lifetimes.of(settings))
+        tokens = await prune_tokens(session, now=work.clock.now())
         await session.commit()
     while True:
         async with work.write() as session:
@@ -95,4 +97,4 @@ async def prune_everything(_: Slot, work: Work) -> dict[str, Any]:
         gone = int(row[0]) if row else 0
         jobs += gone
         if gone < _BATCH:
-            return {"answers": answers, "sessions": signed_in, "jobs": jobs}
+            return {"answers": answers, "sessions": signed_in, "tokens": tokens, "jobs": jobs}

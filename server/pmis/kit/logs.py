@@ -31,6 +31,7 @@ _TOKENS: Final = {
     "eyj": re.compile(r"(?P<it>\beyJ[\w-]+\.[\w-]+\.[\w-]*)"),
     "pmisr_": re.compile(r"(?P<it>\bpmisr_[\w-]{16,})"),
     "pmisb_": re.compile(r"(?P<it>\bpmisb_[\w-]{16,})"),
+    "pmist_": re.compile(r"(?P<it>\bpmist_[\w-]{16,})"),
     "://": re.compile(r"(?<=://)[^\s/:@]*:(?P<it>[^\s/@]+)(?=@)"),
 }
 """What looks like a token or a password, by what it never lacks: most lines hold nothing to look at more closely."""

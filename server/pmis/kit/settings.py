@@ -314,6 +314,9 @@ class Settings(BaseSettings):
     session_days: int = Field(
         30, ge=1, le=365, description="How long a sign-in lasts at most, however often it is refreshed."
     )
+    api_token_days: int = Field(
+        365, ge=1, le=3650, description="How long an API token is good for at most; its owner says how long."
+    )
     signin_window_seconds: int = Field(
         300, ge=1, le=86_400, description="The time over which attempts to sign in or to refresh are counted."
     )

@@ -436,6 +436,14 @@ async def make_job(office: Office, project: UUID | None, status: str, mark: str 
     return identity
 
 
+async def make_token(office: Office, who: str, **said: Any) -> tuple[UUID, str]:
+    """An API token of somebody: its id, and itself."""
+    body = {"name": f"Token {secrets.token_hex(4)}", "expires_in_days": 1, **said}
+    answer = await office.post(who, "/tokens", body)
+    assert answer.status_code == 201, answer.text
+    return UUID(answer.json()["id"]), answer.json()["token"]
+
+
 async def begin_import(office: Office, who: str) -> UUID:
     """Let somebody try an import that says how far it is; the id under which it does."""
     identity = uuid7()

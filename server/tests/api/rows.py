@@ -488,6 +488,17 @@ _REST: Final = [
     Row("GET", "/auth/sessions", "", SIGNED_IN, SIGNED_IN),
     # Each sees and ends only their own; in this office that is the operator of each project.
     Row("DELETE", "/auth/sessions/{session_id}", "session", _OPERATOR, _OPERATOR, states=("live",)),
+    Row("GET", "/tokens", "", SIGNED_IN, SIGNED_IN),
+    Row("POST", "/tokens", "", SIGNED_IN, SIGNED_IN, body=said(name="x", expires_in_days=1)),
+    Row(
+        "POST",
+        "/tokens",
+        "project",
+        READERS,
+        body=lambda place: {"name": "x", "expires_in_days": 1, "projects": [place.ref("project")]},
+        states=("live",),
+    ),
+    Row("DELETE", "/tokens/{token_id}", "token", _OPERATOR, _OPERATOR, states=("live",)),
     Row("GET", "/notifications", "", SIGNED_IN, SIGNED_IN),
     Row("POST", "/notifications/read", "", SIGNED_IN, SIGNED_IN, body=said(up_to=str(UNKNOWN))),
     Row("GET", "/notifications/preferences", "", SIGNED_IN, SIGNED_IN),

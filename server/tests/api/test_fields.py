@@ -110,6 +110,7 @@ WRITABLE: Final[dict[str, frozenset[str]]] = {
     "Simulate": frozenset({"status", "writer", "flags"}),
     "TaskCreate": frozenset({"package_id"}),
     "TaskTransition": frozenset({"status"}),
+    "TokenCreate": frozenset({"name"}),
 }
 """Which of these fields a body takes after all, by hand: a field that becomes writable must be put here first."""
 
@@ -198,6 +199,7 @@ def calls(records: Records) -> dict[str, Call]:
         "TaskCreate": ("analyst", "POST", "/tasks", {"package_id": ref("package"), "title": "x"}),
         "TaskPatch": ("analyst", "PATCH", f"/tasks/{ref('task')}", {"description": "y"}),
         "TaskTransition": ("analyst", "POST", f"/tasks/{ref('task')}/transitions", {"status": "in_progress"}),
+        "TokenCreate": ("viewer", "POST", "/tokens", {"name": "x", "expires_in_days": 1}),
         "Verify": ("inspector", "POST", "/audit/verify", {}),
     }
 

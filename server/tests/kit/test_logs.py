@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SECRET = "zq-the-key-of-everything-" + "k" * 20
 REFRESH = PREFIX + "0123456789abcdefXYZ-_0123456789abcdefXYZ-_0"
 COOKIE = COOKIE_PREFIX + "0123456789abcdefXYZ-_0123456789abcdefXYZ-_0"
+API_TOKEN = "pmist_" + "z" * 43
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ6cSJ9.c2lnbmF0dXJlLXpx"
 
 
@@ -89,6 +90,7 @@ class TestSecrets:
             ("authorization: bearer abc.def-ghi", "abc.def-ghi"),
             (f"the token {JWT} is bad", "c2lnbmF0dXJlLXpx"),
             (f"the refresh token {REFRESH}", REFRESH),
+            (f"the API token {API_TOKEN} of somebody", API_TOKEN),
             (f"Cookie: __Host-pmis={COOKIE}", COOKIE),
             ("postgresql://pmis:hunter2hunter2@host:5432/x", "hunter2hunter2"),
             ("redis://:hunter2hunter2@host:6379/0", "hunter2hunter2"),

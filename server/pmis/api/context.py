@@ -11,7 +11,9 @@ from pmis.approval.propose import Request as ProposalRequest
 from pmis.identity import apitokens
 from pmis.identity.apitokens import ApiTokens, TokenScopeError
 from pmis.identity.attempts import Attempts
+from pmis.identity.oidc import Flows, RelyingParty
 from pmis.identity.principals import Principals
+from pmis.identity.providers import providers_of
 from pmis.identity.sessions import Client, Lifetimes, Sessions, digest_of
 from pmis.identity.tokens import Tokens
 from pmis.identity.watch import Watch
@@ -61,6 +63,9 @@ class Parts:
     sessions: Sessions
     api_tokens: ApiTokens
     attempts: Attempts
+    parties: dict[str, RelyingParty]
+    """The identity providers that people may sign in through, by name."""
+    flows: Flows
     lifetimes: Lifetimes
     clock: Clock
 
@@ -90,6 +95,8 @@ class Parts:
             Sessions(database, watch),
             ApiTokens(database, watch),
             Attempts(database, secret, settings),
+            {name: RelyingParty(one) for name, one in providers_of(settings).items()},
+            Flows(secret),
             Lifetimes.of(settings),
             Clock(settings.pmis_now),
         )

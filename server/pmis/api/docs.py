@@ -293,7 +293,7 @@ class RouteTable:
             )
 
 
-_CARRIED: Final = {"Location": (201, 202), "ETag": (200, 201, 304)}
+_CARRIED: Final = {"Location": (201, 202, 303), "ETag": (200, 201, 304)}
 
 
 def _headers(*names: str) -> dict[str, Any]:
@@ -344,7 +344,13 @@ def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec)
     }
     first = min(spec.ok)
     for status, model in spec.ok.items():
-        words = {200: "Done.", 201: "Created.", 202: "Recorded; it waits for a decision.", 304: "Not changed."}
+        words = {
+            200: "Done.",
+            201: "Created.",
+            202: "Recorded; it waits for a decision.",
+            303: "Go there.",
+            304: "Not changed.",
+        }
         names = [name for name in spec.headers if status in _CARRIED.get(name, (status,))]
         entry: dict[str, Any] = {
             "description": words.get(status, "Done."),

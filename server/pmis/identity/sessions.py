@@ -292,6 +292,7 @@ async def prune(
     What happened stays in the log. Says how many sessions were forgotten.
     """
     await session.execute("delete from identity.throttle where due_at < clock_timestamp()")
+    await session.execute("delete from identity.ended_flow where expires_at < %s", (now,))
     await session.execute("delete from identity.refresh_token where used_at < %s", (now - lifetimes.refresh,))
     return await session.execute(
         "delete from identity.session where coalesce(ended_at, expires_at) < %s", (now - keep,)

@@ -337,6 +337,14 @@ class Settings(BaseSettings):
             "Successful ones do not count."
         ),
     )
+    oidc_providers: SecretStr | None = Field(
+        None,
+        description=(
+            "Identity providers that people sign in through (OpenID Connect), as a JSON list of objects with `name`, "
+            "`issuer`, `client_id`, `client_secret` or `client_secret_file`, and more: see "
+            "`docs/guides/identity-providers.md`."
+        ),
+    )
     idempotency_days: int = Field(7, ge=1, le=365, description="How long the answer to an Idempotency-Key is kept.")
 
     mail_domain: str = Field(
@@ -564,6 +572,7 @@ class Settings(BaseSettings):
         "jwt_previous_secret_keys",
         "checkpoint_signing_key",
         "metrics_token",
+        "oidc_providers",
         "sentry_dsn",
         "otel_exporter_otlp_headers",
     )

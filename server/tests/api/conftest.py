@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.api.office import Office, begin_import, begin_session, furnish, make_job, make_token, open_office, seal
+from tests.api.office import (
+    Office,
+    begin_import,
+    begin_session,
+    furnish,
+    link_identity,
+    make_job,
+    make_token,
+    open_office,
+    seal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,6 +49,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             worker = "b:operator" if name == "b" else "operator"
             office.records[name].put("session", "live", begin_session(office.test_database, office.person(worker)))
             office.records[name].put("token", "live", (await make_token(office, worker))[0])
+            office.records[name].put("identity", "live", link_identity(office.test_database, office.person(worker)))
             for state, status in (("live", "done"), ("waiting", "dead")):
                 records = office.records[name]
                 records.put("job", state, await make_job(office, world.project, status, records.mark))

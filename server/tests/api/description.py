@@ -79,7 +79,9 @@ def _answer_gaps(operation: dict[str, Any]) -> Iterator[str]:
     missing = wanted(operation) - answers.keys()
     if missing:
         yield f"does not list {sorted(missing)}"
-    if not any(status.startswith("2") for status in answers):
+    if not any(status.startswith("2") for status in answers) and "Location" not in answers.get("303", {}).get(
+        "headers", {}
+    ):
         yield "no answer that says yes"
     for status, answer in answers.items():
         if not answer.get("description"):

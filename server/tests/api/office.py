@@ -98,6 +98,24 @@ def begin_session(database: TestDatabase, person: UUID, *, told: bool = True) ->
     return identity
 
 
+def link_identity(database: TestDatabase, person: UUID) -> UUID:
+    """An identity at some provider that opens the person's account."""
+    identity = uuid7()
+    with psycopg.connect(database.app_dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into identity.external_identity "
+            "(id, issuer, subject, provider, person_id, linked_at, last_used_at) "
+            "values (%s, 'https://login.example', %s, 'corp', %s, now(), now())",
+            (identity, str(person), person),
+        )
+        connection.execute(
+            "select ledger.append_event(%s, 'identity', %s, 1, null, 'identity.linked', 1, '{}', "
+            "'system:tests', 'Tests', null, null, 'api', 'tests', null)",
+            (uuid7(), identity),
+        )
+    return identity
+
+
 def new_mark() -> str:
     """A word that stands nowhere else."""
     return f"zq{secrets.token_hex(6)}"

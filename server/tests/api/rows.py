@@ -499,6 +499,16 @@ _REST: Final = [
         states=("live",),
     ),
     Row("DELETE", "/tokens/{token_id}", "token", _OPERATOR, _OPERATOR, states=("live",)),
+    Row("GET", "/auth/providers", "", EVERYBODY, EVERYBODY),
+    *(
+        Row(
+            "GET", f"/auth/oidc/{{provider}}/{step}", "", EVERYBODY, EVERYBODY, fill={"provider": "none"}, hopeless=True
+        )
+        for step in ("start", "callback")
+    ),
+    Row("GET", "/auth/identities", "", SIGNED_IN, SIGNED_IN),
+    Row("POST", "/auth/identities", "", SIGNED_IN, SIGNED_IN, body=said(provider="none"), hopeless=True),
+    Row("DELETE", "/auth/identities/{identity_id}", "identity", _OPERATOR, _OPERATOR, states=("live",)),
     Row("GET", "/notifications", "", SIGNED_IN, SIGNED_IN),
     Row("POST", "/notifications/read", "", SIGNED_IN, SIGNED_IN, body=said(up_to=str(UNKNOWN))),
     Row("GET", "/notifications/preferences", "", SIGNED_IN, SIGNED_IN),

@@ -279,6 +279,9 @@ class TestRefusals:
             ("DELETE", f"/tokens/{identity}", {}),
             ("GET", "/auth/sessions", None),
             ("DELETE", f"/auth/sessions/{identity}", {}),
+            ("GET", "/auth/identities", None),
+            ("POST", "/auth/identities", {"provider": "corp"}),
+            ("DELETE", f"/auth/identities/{identity}", {}),
             ("POST", "/auth/logout", {"everywhere": True}),
             ("POST", "/auth/password", {"current_password": "x", "new_password": "correct horse battery"}),
         ):

@@ -123,6 +123,8 @@ EXEMPT: Final = {
     ("DELETE", "/auth/sessions/{session_id}"): "a session ends once; the second finds none",
     ("POST", "/tokens"): "a token is not kept; the second of a name is refused",
     ("DELETE", "/tokens/{token_id}"): "a token ends once; the second finds none",
+    ("POST", "/auth/identities"): "nothing is written; each answer begins a way of its own to the provider",
+    ("DELETE", "/auth/identities/{identity_id}"): "an identity is removed once; the second finds none",
     ("POST", "/notifications/unsubscribe"): "sets what is so already the second time; open to mail programs",
     ("POST", "/notifications/read"): "the caller's own marks, of which the log knows nothing: see test_notifications",
     ("PATCH", "/notifications/preferences"): "the caller's own wish, of which the log knows nothing: the same",

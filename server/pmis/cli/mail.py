@@ -1,4 +1,4 @@
-"""E-mail: the listener, and mails from files."""
+"""E-mail: the ways in, and what people decide about what came."""
 
 from __future__ import annotations
 
@@ -237,6 +237,38 @@ def serve() -> None:
     if desk.settings.mail_smtp_port is None and desk.settings.mail_lmtp_port is None:
         raise InvalidInputError("Neither MAIL_SMTP_PORT nor MAIL_LMTP_PORT is set; set the port to listen on.")
     asyncio.run(listen(desk, typer.echo))
+
+
+@app.command()
+def fetch(
+    watch: bool = typer.Option(False, "--watch", help="Stay, and take what comes as it comes, until a signal ends it."),
+) -> None:
+    """Fetch mail by IMAP from the mailbox of IMAP_SERVER, at the server's console.
+
+    A mail is marked as read there, or moved to IMAP_DONE_FOLDER, once it is stored and committed; a worker files it.
+    What is fetched again makes nothing. A mail larger than MAIL_MAX_BYTES stays, with a flag.
+    """
+    import asyncio  # noqa: PLC0415 - see the package
+
+    from pmis.mail import imap  # noqa: PLC0415
+
+    desk = _desk("imap" if watch else "")
+    mailbox = imap.Mailbox.of(desk.settings)
+    if mailbox is None:
+        raise InvalidInputError("IMAP_SERVER is not set; name the server, IMAP_USERNAME and IMAP_PASSWORD.")
+    if watch:
+        asyncio.run(imap.serve(desk, mailbox, typer.echo))
+        return
+
+    async def once() -> int:
+        await desk.database.open()
+        try:
+            return await imap.fetch_once(desk, mailbox)
+        finally:
+            await desk.database.close()
+
+    new = asyncio.run(once())
+    typer.echo(f"{new} {'mail was' if new == 1 else 'mails were'} taken in")
 
 
 @app.command()

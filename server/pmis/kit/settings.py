@@ -382,6 +382,27 @@ class Settings(BaseSettings):
     )
     mail_lmtp_port: int | None = Field(None, ge=0, le=65_535, description="The port for LMTP, in the same way.")
 
+    imap_server: str | None = Field(
+        None,
+        description=(
+            "An IMAP server whose mailbox mail is fetched from. `pmis up` watches it when it is set; elsewhere run "
+            "`pmis mail fetch --watch`."
+        ),
+    )
+    imap_port: int = Field(993, ge=1, le=65_535, description="The IMAP server's port.")
+    imap_username: str | None = Field(None, description="The login at the IMAP server.")
+    imap_password: SecretStr | None = Field(None, description="The password at the IMAP server.")
+    imap_security: Literal["tls", "starttls", "none"] = Field(
+        "tls", description="How the connection to the IMAP server is protected. `none` is refused in production."
+    )
+    imap_folder: str = Field("INBOX", min_length=1, description="The folder of the mailbox that mail is fetched from.")
+    imap_done_folder: str | None = Field(
+        None,
+        description=(
+            "Where mail that was taken is moved to, a folder of its own. Default: it stays, marked as read, and what "
+            "somebody else reads there first is not taken."
+        ),
+    )
     mail_webhook_secret: SecretStr | None = Field(
         None,
         description=(
@@ -695,10 +716,8 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} {fault}")
         if not strict:
             return found
-        for name in ("mail_webhook_secret", "mail_webhook_previous_secret"):
-            value = cast("SecretStr | None", getattr(self, name))
-            if value is not None and (fault := weakness(value.get_secret_value())):
-                found.append(f"{name.upper()} {fault}")
+        faults = filter(None, map(weakness, self.mail_webhook_keys))
+        found += [f"MAIL_WEBHOOK_SECRET or MAIL_WEBHOOK_PREVIOUS_SECRET {fault}" for fault in faults]
         faults = filter(None, map(weakness, self.previous_jwt_secrets))
         found += [f"JWT_PREVIOUS_SECRET_KEYS holds one that {fault}" for fault in faults]
         if self.secret_key is not None and self.jwt_secret_key is not None and self.secret_key == self.jwt_secret_key:
@@ -719,6 +738,8 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} has a default password")
         if self.smtp_server is not None and self.smtp_security == "none":
             found.append("SMTP_SECURITY is none, which sends the mail server's password in clear")
+        if self.imap_server is not None and self.imap_security == "none":
+            found.append("IMAP_SECURITY is none, which sends the mailbox's password in clear")
         if self.pmis_now is not None:
             found.append("PMIS_NOW is set, which stops the clock")
         return found

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _DEFAULT_POSTGRES_PORT: Final = 54320
-_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "beat", "mail")
-_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "beat", "mail")
+_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "beat", "mail", "imap")
+_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "beat", "mail", "imap")
 
 
 class PortTakenError(PmisError):
@@ -152,6 +152,8 @@ class Up:
             beside = dict(_BESIDE)
             if settings.mail_smtp_port is not None or settings.mail_lmtp_port is not None:
                 beside["mail"] = ("mail", "serve")
+            if settings.imap_server is not None:
+                beside["imap"] = ("mail", "fetch", "--watch")
             for name, command in beside.items():
                 await self._supervisor.start(self._process(folder, name, command))
             notes.append(f"{', '.join(beside)}; {settings.worker_concurrency} jobs at a time")

@@ -14,6 +14,7 @@ from pmis.ledger.vault import Vault
 from pmis.mail.addresses import Addresses
 from pmis.mail.filing import Office, file
 from tests.builders import SECRET
+from tests.mail.mailbox import NAME, PASSWORD, mailbox_server
 from tests.mail.post import letter, parcel
 
 if TYPE_CHECKING:
@@ -120,3 +121,25 @@ def test_a_mail_is_moved_attached_taken_up_and_laid_aside(pmis: Pmis, server: Li
     ) == (1, False)
     laid = pmis("mail", "dismiss", identity, "--reason", "Done.", "--as", "admin")
     assert laid.out == "The mail is dismissed (version 6).\n"
+
+
+def test_mail_is_fetched_from_a_mailbox(pmis: Pmis, server: LiveApi, monkeypatch: pytest.MonkeyPatch):
+    refused = pmis("mail", "fetch")
+    assert (refused.code, "IMAP_SERVER is not set" in refused.err) == (1, True)
+    with mailbox_server() as box:
+        for name, value in {
+            "IMAP_SERVER": "127.0.0.1",
+            "IMAP_PORT": str(box.port),
+            "IMAP_USERNAME": NAME,
+            "IMAP_PASSWORD": PASSWORD,
+            "IMAP_SECURITY": "none",
+            "IMAP_DONE_FOLDER": "Taken",
+        }.items():
+            monkeypatch.setenv(name, value)
+        box.put(letter())
+        assert pmis("mail", "fetch").out == "1 mail was taken in\n"
+        assert pmis("mail", "fetch").out == "0 mails were taken in\n"
+        assert (box.flags(), len(box.flags("Taken"))) == ([], 1)
+        monkeypatch.setenv("IMAP_PASSWORD", "another")
+        wrong = pmis("mail", "fetch")
+    assert (wrong.code, "The mailbox at 127.0.0.1 does not answer" in wrong.err) == (1, True)

@@ -13,6 +13,7 @@ from pmis.identity.noun import DELEGATIONS, MEMBERSHIPS, PEOPLE
 from pmis.package.noun import PACKAGE_TYPES, PACKAGES
 from pmis.party.noun import PARTIES
 from pmis.project.noun import PROJECTS
+from pmis.task.escalation import ESCALATIONS
 from pmis.task.noun import TASKS
 
 if TYPE_CHECKING:
@@ -31,6 +32,6 @@ GOVERNED: Final[tuple[AnyNoun, ...]] = (
     TASKS,
     COMMENTS,
 )
-PROJECTIONS: Final[tuple[AnyProjection, ...]] = (*GOVERNED, APPROVALS, EMAILS)
+PROJECTIONS: Final[tuple[AnyProjection, ...]] = (*GOVERNED, APPROVALS, EMAILS, ESCALATIONS)
 
 register(*GOVERNED)

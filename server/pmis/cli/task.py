@@ -33,6 +33,15 @@ NOUN = Noun(
         Flag("q", "--search", "Only those with these words, or words that begin so."),
         Flag("due_from", "--due-from", "Only those due then or later.", "DATE"),
         Flag("due_to", "--due-to", "Only those due then or earlier.", "DATE"),
+        Flag(
+            "overdue",
+            "--overdue",
+            "`true`: only open ones past their due date; `false`: only the others.",
+            "true|false",
+        ),
+        Flag(
+            "escalated", "--escalated", "Only those on these rungs of the overdue ladder, separated by commas.", "RUNGS"
+        ),
         Flag("external_ref", "--external-ref", "Only the one with this outside reference."),
     ),
     required=("package_id", "title"),

@@ -14,6 +14,7 @@ CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "approval.applied": ("notify.approval",),
         "approval.ended": ("notify.approval",),
         "approval.reminder": ("notify.approval",),
+        "task.escalated": ("notify.overdue",),
     }
 )
 """The kinds of job that each promise of a topic becomes: one job each, with the promise's payload, once."""

@@ -113,9 +113,14 @@ def subject_of(items: Sequence[Mapping[str, Any]]) -> str:
             urgent = "Urgent: " if items[0]["urgent"] else ""
             return f"{urgent}{label} waits for you"
         return f"{label}: {_WORDS[items[0]['kind']]}"
+    overdue = sum(item["kind"] == "task.overdue" for item in items)
     if waiting:
         rest = f", and {len(items) - waiting} more" if waiting < len(items) else ""
         return f"{waiting} {'approval waits' if waiting == 1 else 'approvals wait'} for you{rest}"
+    if overdue == len(items):
+        return f"{overdue} tasks are overdue"
+    if overdue:
+        return f"{overdue} {'task is' if overdue == 1 else 'tasks are'} overdue, and {len(items) - overdue} more"
     return f"{len(items)} of your proposals were dealt with"
 
 
@@ -127,8 +132,9 @@ _WORDS: Final = {
     "approval.withdrawn": "withdrawn",
     "approval.voided": "void, as the record has moved on",
     "approval.expired": "expired",
+    "task.overdue": "overdue",
 }
-"""What became of an approval, by the kind of notification."""
+"""What became of it, by the kind of notification."""
 
 
 async def hand_over(message: EmailMessage, settings: Settings) -> None:

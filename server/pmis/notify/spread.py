@@ -5,19 +5,22 @@ Everything here may be done again: a person is told one thing once, by the uniqu
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pmis.approval.decide import waits_for
+from pmis.approval.propose import active_policy
 from pmis.identity.principals import load_principal
 from pmis.jobs.queue import enqueue
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.policy.access import DECIDING_ROLES
+from pmis.task.escalation import Escalated, open_statuses
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from uuid import UUID
 
     from pmis.approval.models import Approval
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 Mail: TypeAlias = Literal["at_once", "hourly", "daily", "never"]
 DEFAULT_MAIL: Final[Mail] = "hourly"
 MAIL: Final = "notify.mail"
+OVERDUE: Final = "task.overdue"
 GRACE: Final = timedelta(seconds=30)
 """Longer than any transaction is let to last (see `kit.db`)."""
 
@@ -39,6 +43,25 @@ _TELL: Final = (
     "insert into notify.notification (id, person_id, key, about, project_id, doc) values (%s, %s, %s, %s, %s, %s) "
     "on conflict do nothing"
 )
+_CLIMBED: Final = """
+select e.payload::json, t.project_id, t.doc::json ->> 'title', p.code
+from ledger.event e
+join state.task t on t.id = (e.payload::json ->> 'task_id')::uuid and not t.deleted and t.status = any(%(open)s)
+    and t.due_date = (e.payload::json ->> 'due_date')::date
+join state.package p on p.id = t.package_id
+where e.id = any(%(events)s) and e.type = 'task.escalated' order by e.position
+"""
+_TELL_EACH: Final = (
+    "insert into notify.notification (id, person_id, key, about, project_id, doc) "
+    "select id, person_id, key, about, project_id, doc "
+    "from json_populate_recordset(null::notify.notification, %s::json) on conflict do nothing returning person_id"
+)
+_SETTLE_TASKS: Final = f"""
+update notify.notification n set read_at = %(now)s
+where n.person_id = %(person)s and n.read_at is null and n.doc::json ->> 'kind' = '{OVERDUE}' and not exists (
+    select from state.task t where t.id = n.about and not t.deleted and t.status = any(%(open)s)
+        and t.due_date = (n.doc::json ->> 'due_date')::date)
+"""  # noqa: S608 - made of a constant
 _SETTLE: Final = (
     "update notify.notification set read_at = %s "
     "where about = %s and read_at is null and doc::json->>'kind' = 'approval.waiting'"
@@ -87,7 +110,8 @@ async def tell_of(session: WriteSession, approval: Approval, *, by_mail: bool, r
         )
     ]
     if by_mail:
-        await _post(session, approval, told, reminder)
+        mark = f"{approval.id}:{approval.version}:{reminder}" if _is_urgent(approval) else None
+        await _post(session, told, correlation_id=f"notify-{approval.id}", urgent=mark)
     return len(told)
 
 
@@ -114,20 +138,69 @@ def _is_urgent(approval: Approval) -> bool:
     return approval.is_open and bool(approval.decision.get("notify_at_once"))
 
 
-async def _post(session: WriteSession, approval: Approval, people: Collection[UUID], reminder: int) -> None:
+async def tell_of_overdue(session: WriteSession, events: Sequence[UUID], *, by_mail: bool, correlation_id: str) -> int:
+    """Tell the people of each rung that was climbed; says how many were told something new.
+
+    Of a task that is done by now, or due on another day, nobody is told.
+    """
+    policy = await active_policy(session)
+    rows = await session.all(_CLIMBED, {"events": list(events), "open": list(open_statuses(policy, "task"))})
+    told: list[dict[str, Any]] = []
+    for payload, project, title, code in rows:
+        said = Escalated.model_validate(payload)
+        doc = {
+            "kind": OVERDUE,
+            "entity_type": "task",
+            "entity_id": str(said.task_id),
+            "label": title,
+            "urgent": False,
+            "package": code,
+            "due_date": said.due_date.isoformat(),
+            "rung": said.rung,
+        }
+        told += [
+            {
+                "id": uuid7(),
+                "person_id": person,
+                "key": f"overdue:{said.task_id}:{said.due_date}:{said.rung}",
+                "about": said.task_id,
+                "project_id": project,
+                "doc": canonical(doc),
+            }
+            for person in said.people
+        ]
+    new = await session.all(_TELL_EACH, (json.dumps(told, default=str, ensure_ascii=False),))
+    if by_mail:
+        people = sorted({person for (person,) in new})
+        await _post(session, people, correlation_id=correlation_id)
+    return len(new)
+
+
+async def settle_overdue(session: WriteSession, person: UUID) -> int:
+    """Count as read what somebody was told of tasks that are done by now, or due on another day."""
+    policy = await active_policy(session)
+    return await session.execute(
+        _SETTLE_TASKS, {"now": session.now, "person": person, "open": list(open_statuses(policy, "task"))}
+    )
+
+
+async def _post(
+    session: WriteSession, people: Collection[UUID], *, correlation_id: str, urgent: str | None = None
+) -> None:
+    """Have these people mailed as they wish; at once where it is urgent, once for each `urgent`."""
     wishes = await wishes_of(session, people)
     for person in people:
         mail = wishes.get(person, DEFAULT_MAIL)
         if mail == "never":
             continue
-        due = session.now if _is_urgent(approval) else due_after(session.now, mail)
-        slot = due.isoformat() if due > session.now else f"{approval.id}:{approval.version}:{reminder}"
+        due = session.now if urgent else due_after(session.now, mail)
+        slot = urgent or due.isoformat()
         enqueue(
             session,
             MAIL,
             {"person_id": str(person)},
             dedup=f"{MAIL}:{person}:{slot}",
-            correlation_id=f"notify-{approval.id}",
+            correlation_id=correlation_id,
             # What was told just before the slot may be committed just after it, and must find its mail still unsent.
             due_at=due + GRACE if due > session.now else due,
         )

@@ -11,7 +11,7 @@ from pmis.identity.principals import load_principal
 from pmis.jobs.registry import GiveUpError, Payload, Work, job
 from pmis.kit.errors import UnauthenticatedError
 from pmis.notify.letter import Letter, compose, hand_over, unsubscribe_token
-from pmis.notify.spread import MAIL, tell_of, wishes_of
+from pmis.notify.spread import MAIL, settle_overdue, tell_of, tell_of_overdue, wishes_of
 from pmis.policy.access import Action, allowed
 
 KEPT: Final = timedelta(days=90)
@@ -25,6 +25,12 @@ class AboutApproval(Payload):
     approval_id: UUID
     reminder: int = 0
     """Which reminder of it this is; 0 is none."""
+
+
+class Climbed(Payload):
+    """Rungs of the overdue ladder, by the events that say so."""
+
+    events: list[UUID]
 
 
 class Slot(Payload):
@@ -58,6 +64,18 @@ async def about_approval(said: AboutApproval, work: Work) -> dict[str, Any]:
     return result
 
 
+@job("notify.overdue", Climbed)
+async def about_overdue(said: Climbed, work: Work) -> dict[str, Any]:
+    """Tell those on the rungs that overdue tasks have climbed to."""
+    async with work.write() as session:
+        by_mail = work.settings.smtp_server is not None
+        told = await tell_of_overdue(session, said.events, by_mail=by_mail, correlation_id=f"notify-{work.job.id}")
+        result = {"told": told}
+        work.finish(session, result)
+        await session.commit()
+    return result
+
+
 @job(MAIL, ToPerson)
 async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
     """Mail somebody everything that is untold and unread, in one mail.
@@ -68,6 +86,7 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
     """
     job_id = work.job.id
     async with work.write() as session:
+        await settle_overdue(session, said.person_id)
         await session.execute(
             "update notify.notification set mail_job = %s "
             "where person_id = %s and mail_job is null and read_at is null",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import sqlalchemy as sa
 
 from pmis.approval.resource import Resource
 from pmis.kit.filters import at_least, at_most, day, equals, line, one_of, search_filter, uuid
-from pmis.kit.listing import Listing
+from pmis.kit.listing import Filter, Listing
+from pmis.task.escalation import TABLE as ESCALATION
+from pmis.task.ladder import RUNGS
 from pmis.task.models import TABLE, TaskCreate
 from pmis.task.noun import TASKS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from pmis.approval.governed import Proposed
@@ -23,6 +28,51 @@ async def _project_of(session: Session, said: Proposed) -> UUID | None:
     )
     return row[0] if row else None
 
+
+# Judged by the day that it is in the project, and by what the policy in force calls closed.
+_OVERDUE: Final = """
+task.due_date < (select (statement_timestamp() at time zone (p.doc::json ->> 'timezone'))::date
+    from state.project p where p.id = task.project_id)
+and task.status in (select known.name from state.policy,
+    json_each(doc::json -> 'document' -> 'lifecycles' -> 'task' -> 'states') as known (name, state)
+    where known.state ->> 'phase' <> 'frozen')
+"""
+
+
+def _overdue(text: str) -> Mapping[str, Any]:
+    if text not in ("true", "false"):
+        message = "true or false"
+        raise ValueError(message)
+    return {"overdue": text == "true"}
+
+
+def _escalated(text: str) -> Mapping[str, Any]:
+    given = [item.strip() for item in text.split(",") if item.strip()]
+    if not given or not set(given) <= set(RUNGS):
+        message = f"one or more of {', '.join(RUNGS)}"
+        raise ValueError(message)
+    return {"escalated": given}
+
+
+OVERDUE: Final = Filter(
+    lambda _table, _project: (
+        sa.literal_column(f"coalesce({_OVERDUE}, false)", sa.Boolean) == sa.bindparam("overdue", type_=sa.Boolean)
+    ),
+    _overdue,
+    "`true`: only what is open and past its due date, by the date in its project; `false`: only the others.",
+    "true",
+)
+ESCALATED: Final = Filter(
+    lambda table, _project: sa.exists().where(
+        ESCALATION.c.task_id == table.c.id,
+        ESCALATION.c.due_date == table.c.due_date,
+        ESCALATION.c.rung == sa.func.any(sa.bindparam("escalated", type_=sa.ARRAY(sa.Text))),
+    ),
+    _escalated,
+    f"Only those whose newest rung of the overdue ladder is one of these: {', '.join(RUNGS)}; several separated by "
+    "commas.",
+    "manager,sponsor",
+)
 
 RESOURCE: Final = Resource(
     path="tasks",
@@ -42,6 +92,8 @@ RESOURCE: Final = Resource(
             "external_ref": equals("external_ref", line, "Only the one with this outside reference.", "ocds:x"),
             "due_from": at_least("due_from", "due_date", day, "Due then or later.", "2026-01-01"),
             "due_to": at_most("due_to", "due_date", day, "Due then or earlier.", "2026-12-31"),
+            "overdue": OVERDUE,
+            "escalated": ESCALATED,
             "q": search_filter(),
         },
         hides_deleted=True,
@@ -50,5 +102,6 @@ RESOURCE: Final = Resource(
     related=(
         "select approval_id from state.approval_target where target_id = %s",
         "select id from state.comment where entity_id = %s",
+        "select id from state.escalation where task_id = %s",
     ),
 )

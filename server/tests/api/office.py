@@ -24,10 +24,12 @@ from pmis.kit.db import Database
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import Settings, load_settings
 from pmis.ledger.checkpoint import signer_of
+from pmis.ledger.event import Origin
 from pmis.ledger.seal import Sealer
 from pmis.ledger.vault import Vault
 from pmis.ops.console import Console
 from pmis.policy.levels import Level
+from pmis.task.escalation import ACTOR, climb, ladder_at
 from tests.builders import SECRET, World, make_member, make_person, make_project, new_prefix
 from tests.mail.post import Post, parcel
 
@@ -267,6 +269,14 @@ async def _mails(world: World, found: Records, files: Path) -> None:
         found.put("email", state, (await post.one(raw, post.at(code))).id)
 
 
+async def _climb(world: World, task: UUID, mark: str) -> None:
+    """Let an overdue task climb the ladder by one rung."""
+    async with world.database.write() as session:
+        ladder = await ladder_at(session, datetime(2030, 1, 2, tzinfo=UTC))
+        assert await climb(session, ladder, [task], origin=Origin(ACTOR, "job", f"ladder-{mark}")) == 1
+        await session.commit()
+
+
 async def furnish(world: World, mark: str, files: Path) -> Records:
     """One record of every kind in every state it can be in, each text with the mark."""
     found = Records(mark)
@@ -376,6 +386,7 @@ async def furnish(world: World, mark: str, files: Path) -> Records:
     found.values["task.external_ref"] = f"task-live-{mark}"
     await waiting("task", "patch", found.ids["task"]["waiting"], {"title": f"Changed {mark}"})
     await world.do("task", "delete", found.ids["task"]["deleted"], reason=f"Gone {mark}")
+    await _climb(world, found.ids["task"]["live"], mark)
     await world.do("package", "delete", found.ids["package"]["deleted"], reason=f"Gone {mark}")
 
     # --- comments, by somebody whom the matrix lets act ---

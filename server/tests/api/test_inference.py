@@ -82,6 +82,8 @@ TELLING: Final[dict[str, dict[str, Callable[[Records], str]]]] = {
         "external_ref": value("task.external_ref"),
         "due_from": same("2020-01-01"),
         "due_to": same("2030-01-01"),
+        "overdue": same("true"),
+        "escalated": same("owner"),
         "q": mark,
     },
     "parties": _PARTIES,

@@ -108,9 +108,16 @@ async def _told_long_ago(bench: Bench) -> dict[str, Any]:
     return SLOT
 
 
+async def _overdue(bench: Bench) -> dict[str, Any]:
+    package = await bench.world.make_package()
+    await bench.world.make_task(package.id, due_date="2026-11-16")
+    return {"slot": "2026-11-20T00:00:00Z"}
+
+
 ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
     "approvals.expire": _expiring,
     "approvals.remind": _waiting,
+    "tasks.check_overdue": _overdue,
     "upkeep.prune": _kept_long,
     "notify.prune": _told_long_ago,
 }
@@ -118,6 +125,7 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
 ELSEWHERE: Final = {
     "mail.file": ("tests/mail/test_filing.py", "test_filed_again_it_makes_nothing"),
     "notify.approval": ("tests/notify/test_notify.py", "test_a_waiting_one_is_told_once_to_each"),
+    "notify.overdue": ("tests/notify/test_notify.py", "test_who_is_on_the_rung_is_told_once"),
     "notify.mail": ("tests/notify/test_notify.py", "test_a_mail_that_was_sent_and_not_noted_is_the_same_mail_again"),
 }
 """The kinds that another file runs twice, as they need what only that one has."""

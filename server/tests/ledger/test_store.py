@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,8 +15,9 @@ from pmis.kit.errors import BusyError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Actor, Event, Fact, Origin
 from pmis.ledger.projection import Entity, Projection, UnknownEventError
-from pmis.ledger.store import append, entity_as_of, folded, record
+from pmis.ledger.store import Happened, append, append_each, entity_as_of, folded, record
 from pmis.package.noun import PACKAGES
+from pmis.task.escalation import ESCALATIONS, Escalated
 from pmis.task.noun import TASKS
 from tests.ledger.hashing import content_hash
 
@@ -225,6 +226,86 @@ class TestChildren:
                     "select target_id, open from state.approval_target where approval_id = %s", (approval,)
                 )
             )
+
+
+def rung(name: Any, task: UUID) -> Fact:
+    said = Escalated(
+        task_id=task, package_id=task, due_date=date(2026, 1, 1), rung=name, day=date(2026, 1, 2), people=[task]
+    )
+    return Fact("task.escalated", said.model_dump(mode="json"))
+
+
+class TestAppendEach:
+    """Many streams at once, exactly as one by one."""
+
+    async def climbed(self, world: World, before: list[Any], name: str) -> list[Any]:
+        async with world.database.write() as session:
+            happened = [
+                Happened(one if one.version else None, one.id, world.project, rung(name, one.id)) for one in before
+            ]
+            made = await append_each(session, ESCALATIONS, happened, origin=ORIGIN)
+            await session.commit()
+        return [entity for entity, _ in made]
+
+    async def test_rows_and_events_are_those_of_append(self, world: World):
+        class New:
+            version = 0
+
+            def __init__(self) -> None:
+                self.id = uuid7()
+
+        first = await self.climbed(world, [New() for _ in range(3)], "owner")
+        second = await self.climbed(world, [*first, New()], "lead")
+        assert [one.version for one in second] == [2, 2, 2, 1]
+        # One more by `append`, on the same streams: version, hash and row fit.
+        async with world.database.write() as session:
+            one, _ = append(
+                session, ESCALATIONS, second[0], [rung("manager", second[0].id)], origin=ORIGIN,
+                stream_id=second[0].id, project_id=world.project,
+            )  # fmt: skip
+            await session.commit()
+        async with world.read() as session:
+            rows = await session.all(
+                "select id, version, project_id, doc, task_id, due_date, rung, day from state.escalation "
+                "where id = any(%s) order by id",
+                ([one.id for one in second],),
+            )
+            events = await session.all(
+                "select position, id, stream_type, stream_id, stream_version, project_id, type, schema_version, actor, "
+                "actor_name, on_behalf_of, on_behalf_of_name, source, correlation_id, causation_id, occurred_at, "
+                "previous_hash, payload, content_hash from ledger.event where stream_id = any(%s) order by position",
+                ([one.id for one in second],),
+            )
+        assert rows == sorted((ESCALATIONS.row(entity) for entity in [one, *second[1:]]), key=lambda row: row[0])
+        assert len(events) == 8
+        for *columns, previous, payload, content in events:
+            hashed: list[Any] = [*columns, bytes(previous), payload]
+            assert bytes(content) == content_hash(*hashed)
+        await world.require_replay()
+
+    async def test_a_stream_that_moved_on_is_refused_with_everything(self, world: World):
+        identity, other = uuid7(), uuid7()
+        async with world.database.write() as session:
+            first, _ = append(
+                session, ESCALATIONS, None, [rung("owner", identity)], origin=ORIGIN, stream_id=identity,
+                project_id=world.project,
+            )  # fmt: skip
+            await session.commit()
+        for before in (None, first):
+            happened = [Happened(None, other, world.project, rung("owner", other))]
+            happened.append(Happened(before, identity, world.project, rung("lead", identity)))
+            async with world.database.write() as session:
+                if before is not None:
+                    await session.execute("update state.escalation set version = 7 where id = %s", (identity,))
+                with pytest.raises(psycopg.Error, match=r"does not stand at version 1|already has version 1"):
+                    await append_each(session, ESCALATIONS, happened, origin=ORIGIN)
+        assert await world.events(other) == []
+        assert len(await world.events(identity)) == 1
+
+    async def test_what_has_child_tables_is_not_appended_so(self, world: World):
+        async with world.database.write() as session:
+            with pytest.raises(ValueError, match="task has child tables"):
+                await append_each(session, TASKS, [], origin=ORIGIN)
 
 
 class TestRecord:

@@ -6,7 +6,7 @@ import email
 import email.policy
 import re
 import socket
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -15,14 +15,17 @@ import pytest
 from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
+from pmis.jobs.queue import enqueue
 from pmis.jobs.relay import Relay
 from pmis.jobs.runner import Runner
 from pmis.jobs.topics import CONSUMERS
 from pmis.kit.ids import uuid7
+from pmis.ledger.event import Origin
 from pmis.notify import tasks
 from pmis.notify.letter import LISTED, subject_of, unsubscribe_token, unsubscribed
-from pmis.notify.spread import due_after, tell_of, whom_it_waits_for
+from pmis.notify.spread import due_after, tell_of, tell_of_overdue, whom_it_waits_for
 from pmis.policy.levels import Level
+from pmis.task.escalation import ACTOR, climb, ladder_at
 from pmis.work import KINDS
 from tests.api.expect import ok, problem
 from tests.api.office import open_office, settings_for
@@ -515,3 +518,116 @@ class TestWhen:
         assert subject_of([ended, ended]) == "2 of your proposals were dealt with"
         assert subject_of([waiting, ended]) == "1 approval waits for you, and 1 more"
         assert subject_of([waiting, waiting]) == "2 approvals wait for you"
+
+
+async def climb_to(office: Office, day: date, *, people: tuple[str, str], due: date, **fields: Any) -> Any:
+    """An overdue task of the first one, of a package of the second one; and the ladder of that day."""
+    owner, lead = (str(office.people[name]) for name in people)
+    package = await office.a.make_package(owner_id=lead)
+    task = await office.a.make_task(package.id, assignee_id=owner, due_date=due.isoformat(), **fields)
+    await walk(office, day)
+    return task
+
+
+async def walk(office: Office, day: date) -> None:
+    async with office.database.write() as session:
+        slot = {"slot": f"{day}T00:00:00Z"}
+        enqueue(session, "tasks.check_overdue", slot, dedup=None, correlation_id="test")
+        await session.commit()
+
+
+async def told_of_task(office: Office, task: UUID) -> list[tuple[Any, ...]]:
+    names = {identity: name for name, identity in office.people.items()}
+    async with office.database.read() as session:
+        rows = await session.all(
+            "select person_id, doc::json ->> 'rung', read_at is null from notify.notification where about = %s "
+            "order by id",
+            (task,),
+        )
+    return [(names[person], rung, unread) for person, rung, unread in rows]
+
+
+class TestOverdue:
+    async def test_who_is_on_the_rung_is_told_once(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+        """Twice by the same promise, as a worker does that is killed between effect and end."""
+        (owner, address), (lead, _) = await addressed(office, "operator"), await addressed(office, "analyst")
+        task = await climb_to(
+            office, date(2025, 3, 4), people=(owner, lead), due=date(2025, 3, 3), title="Survey <the> site"
+        )
+        assert set(await works.pump()) == {"done"}
+        assert await told_of_task(office, task.id) == [(owner, "owner", True)]
+        (mail,) = to(postbox[0], address)
+        assert mail["Subject"] == "Survey <the> site: overdue"
+        assert f"https://pmis.example.org/tasks/{task.id}" in mail.get_body(("plain",)).get_content()
+        html = mail.get_body(("html",)).get_content()
+        assert "<strong>Survey &lt;the&gt; site</strong></a>" in html
+        assert "overdue since 2025-03-03; you are told as its owner." in html
+        async with office.database.write() as session:
+            rows = await session.all("select id from ledger.event where type = 'task.escalated'")
+            again = await tell_of_overdue(session, [row[0] for row in rows], by_mail=True, correlation_id="test")
+            await session.commit()
+        assert again == 0
+        items = ok(await office.get(owner, "/notifications"))["items"]
+        assert [(item["kind"], item["label"], item["doc"]["rung"]) for item in items] == [
+            ("task.overdue", "Survey <the> site", "owner")
+        ]
+
+    async def test_a_task_that_is_done_meanwhile_is_neither_told_nor_mailed(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        (owner, address), (lead, second) = await addressed(office, "operator"), await addressed(office, "analyst")
+        task = await climb_to(office, date(2025, 4, 2), people=(owner, lead), due=date(2025, 4, 1))
+        assert set(await works.pump(hurry=False)) == {"done"}
+        assert await told_of_task(office, task.id) == [(owner, "owner", True)]
+        await walk(office, date(2025, 4, 3))
+        async with office.database.read() as session:
+            ladder = await ladder_at(session, datetime(2025, 4, 3, tzinfo=UTC))
+        async with office.database.write() as session:
+            assert await climb(session, ladder, [task.id], origin=Origin(ACTOR, "job", "test")) == 1
+            await session.commit()
+        await office.a.do("task", "transition", task.id, {"status": "cancelled"}, reason="Not needed.")
+        assert set(await works.pump()) == {"done"}
+        assert await told_of_task(office, task.id) == [(owner, "owner", False)], "settled, and the lead never told"
+        assert to(postbox[0], address) == to(postbox[0], second) == []
+
+    def test_the_subject_counts_them(self):
+        late: dict[str, Any] = {"kind": "task.overdue", "urgent": False, "label": "A task"}
+        ended: dict[str, Any] = {"kind": "approval.applied", "urgent": False, "label": "A package"}
+        assert subject_of([late, late]) == "2 tasks are overdue"
+        assert subject_of([late, ended]) == "1 task is overdue, and 1 more"
+        assert subject_of([late, late, ended]) == "2 tasks are overdue, and 1 more"
+
+
+class TestOverdueLists:
+    async def test_what_is_overdue_and_how_far_it_has_climbed(self, office: Office, works: Works):
+        package = await office.a.make_package(owner_id=str(office.a.people["analyst"]))
+        today = datetime.now(UTC).date()
+        yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=2)
+        made = {
+            name: (await office.a.make_task(package.id, title=name, **fields)).id
+            for name, fields in {
+                "late": {"due_date": yesterday.isoformat()},
+                "early": {"due_date": tomorrow.isoformat()},
+                "never": {},
+                "done": {"due_date": yesterday.isoformat()},
+            }.items()
+        }
+        await office.a.do("task", "transition", made["done"], {"status": "cancelled"}, reason="Not needed.")
+
+        async def listed(query: str) -> set[str]:
+            found = ok(await office.get("viewer", f"/tasks?package_id={package.id}&{query}"))["items"]
+            return {item["title"] for item in found}
+
+        assert await listed("overdue=true") == {"late"}
+        assert await listed("overdue=false") == {"early", "never", "done"}
+        monday = date(2025, 5, 5)
+        task = await office.a.make_task(package.id, title="old", due_date=monday.isoformat())
+        assert await listed("escalated=owner,lead") == set()
+        await walk(office, monday + timedelta(days=1))
+        await works.pump()
+        assert "old" in await listed("escalated=owner,lead")
+        assert await listed("escalated=sponsor") == set()
+        for wrong in ("overdue=yes", "escalated=chief", "escalated=,"):
+            problem(await office.get("viewer", f"/tasks?{wrong}"), 422, "invalid_input")
+        events = ok(await office.get("viewer", f"/tasks/{task.id}/timeline"))["items"]
+        assert "task.escalated" in {event["type"] for event in events}

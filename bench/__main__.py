@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
-from bench import data, database, measure, redmine
+from bench import data, database, ladder, measure, redmine
 from bench.load import MAX_SECONDS, Load, Player, choose_generator
 from bench.report import Asked, Key, Run, Upkeep, gates_table, rates_table, upkeep_table
 from bench.targets import ROOT, SCENARIOS, Floor, Pmis, Scenario, Target, TargetError, chunks
@@ -81,6 +81,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="length of a round (default 3, quick 1)")
     parser.add_argument(
         "--generator", choices=["auto", "wrk", "builtin"], default="auto", help="default: wrk when installed"
+    )
+    parser.add_argument(
+        "--ladder", type=int, metavar="TASKS", help="only this: the overdue ladder for so many tasks, e.g. 100000"
     )
     parser.add_argument("--json", type=Path, help="where the results go (default bench/results/TIME.json)")
     options = parser.parse_args(arguments)
@@ -232,6 +235,8 @@ def _facts(options: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write the results, judge."""
     options = _options(arguments)
+    if options.ladder:
+        return 0 if ladder.measure(options.ladder) else 1
     started = time.monotonic()
     scratch = Path(tempfile.mkdtemp(prefix="pmis-bench-"))
     try:

@@ -25,7 +25,7 @@ from pmis.party.noun import PARTIES
 from pmis.project.noun import PROJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import psycopg
 
@@ -142,9 +142,26 @@ def add_packages(connection: psycopg.Connection[Any], packages: Sequence[data.Pa
             rows.append(PACKAGES.row(entity))
             searchable += PACKAGES.children(entity)[SEARCH.table]
         events += caused
+    columns = ("id", "version", "project_id", "doc", *PACKAGES.columns)
+    tables = {"package": (columns, rows), SEARCH.table: (SEARCH.columns, searchable)}
+    with connection.transaction():
+        store(connection, events, tables)
+        for project, last in numbers.items():
+            connection.execute(
+                "insert into state.package_number values (%s, %s) on conflict (project_id) "
+                "do update set last = excluded.last",
+                (world.projects[project], last),
+            )
+
+
+def store(
+    connection: psycopg.Connection[Any],
+    events: list[Event],
+    tables: Mapping[str, tuple[Sequence[str], Sequence[tuple[Any, ...]]]],
+) -> None:
+    """Append events and put the rows that they make into the tables of state, as a superuser in one transaction."""
     # Positions follow time, as they would had each been appended at its moment.
     events.sort(key=lambda event: event.occurred_at)
-    columns = ("id", "version", "project_id", "doc", *PACKAGES.columns)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute("lock table ledger.event in exclusive mode")
         first = _reserve(cursor, len(events))
@@ -155,14 +172,8 @@ def add_packages(connection: psycopg.Connection[Any], packages: Sequence[data.Pa
         cursor.execute(
             f"insert into ledger.event ({names}, xid) select {names}, pg_current_xact_id() from fresh".encode()
         )
-        _copy(cursor, f"state.package ({', '.join(columns)})", rows)
-        _copy(cursor, f"state.{SEARCH.table} ({', '.join(SEARCH.columns)})", searchable)
-        for project, last in numbers.items():
-            cursor.execute(
-                "insert into state.package_number values (%s, %s) on conflict (project_id) "
-                "do update set last = excluded.last",
-                (world.projects[project], last),
-            )
+        for table, (columns, rows) in tables.items():
+            _copy(cursor, f"state.{table} ({', '.join(columns)})", rows)
 
 
 def _reserve(cursor: psycopg.Cursor[Any], count: int) -> int:

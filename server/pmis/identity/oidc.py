@@ -180,6 +180,10 @@ class RelyingParty:
         self._metadata: tuple[float, Metadata] | None = None
         self._keys: tuple[float, list[dict[str, Any]]] | None = None
 
+    async def check(self) -> None:
+        """Raise ProviderUnavailableError unless the provider publishes itself and its keys as it must."""
+        await self._published(await self._discovered(), again=True)
+
     async def begin(self, flow: Flow, redirect_uri: str) -> str:
         """The address at the provider to send the browser to."""
         metadata = await self._discovered()

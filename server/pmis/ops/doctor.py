@@ -75,6 +75,7 @@ def examine(**values: Any) -> list[Finding]:  # noqa: ANN401 - settings, as load
         *_database(settings),
         _broker(settings),
         _storage(settings),
+        *_providers(settings),
         _disk(settings),
     ]
 
@@ -94,6 +95,29 @@ def _settings(settings: Settings) -> Iterator[Finding]:
             )
     if not problems:
         yield Finding("settings", Level.OK, f"valid for {settings.environment}")
+
+
+def _providers(settings: Settings) -> Iterator[Finding]:
+    """Whether each identity provider publishes what a sign-in through it needs."""
+    if settings.oidc_providers is None:
+        return
+    from pmis.identity.oidc import RelyingParty  # noqa: PLC0415 - loads slowly
+    from pmis.identity.providers import providers_of  # noqa: PLC0415
+
+    try:
+        providers = providers_of(settings)
+    except PmisError as error:
+        advice = "The API will not start like this; see docs/guides/identity-providers.md."
+        yield Finding("sign-in", Level.ERROR, error.detail, advice)
+        return
+    for name, provider in providers.items():
+        try:
+            asyncio.run(RelyingParty(provider).check())
+        except PmisError as error:
+            advice = "People cannot sign in through it. Is `issuer` exact, and can this machine reach it?"
+            yield Finding("sign-in", Level.WARNING, f"{name}: {error.detail}", advice)
+        else:
+            yield Finding("sign-in", Level.OK, f"{name}: answers at {provider.issuer}")
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from pmis.kit.settings import Settings
 from pmis.ops import doctor
@@ -126,6 +130,51 @@ def test_the_clock(database, monkeypatch, skew, level):
 def test_a_broker_that_does_not_answer():
     found = findings(redis_url="redis://127.0.0.1:1")["broker"]
     assert (found.level, "refused" in found.text) == (Level.ERROR, True)
+
+
+class _Publishing(BaseHTTPRequestHandler):
+    """What a provider publishes of itself."""
+
+    def do_GET(self):
+        here = f"http://{self.headers['Host']}"
+        paths = {"authorization_endpoint": "a", "token_endpoint": "t", "jwks_uri": "keys"}
+        published = {"issuer": here, **{name: f"{here}/{path}" for name, path in paths.items()}}
+        body = json.dumps({"keys": []} if self.path == "/keys" else published).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):  # noqa: A002 - the base class names it
+        pass
+
+
+def test_identity_providers_are_asked():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Publishing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    one = {"name": "corp", "issuer": f"http://127.0.0.1:{server.server_port}", "client_id": "pmis"}
+    try:
+        found = findings(oidc_providers=SecretStr(json.dumps([one])))["sign-in"]
+        assert (found.level, found.text) == (Level.OK, f"corp: answers at {one['issuer']}")
+        # As people write it who copy it from a browser: the provider calls itself otherwise.
+        slash = {**one, "issuer": f"{one['issuer']}/"}
+        found = findings(oidc_providers=SecretStr(json.dumps([slash])))["sign-in"]
+        assert found.level is Level.WARNING
+        assert "another issuer" in found.text
+    finally:
+        server.shutdown()
+        server.server_close()
+    found = findings(oidc_providers=SecretStr(json.dumps([one])))["sign-in"]
+    assert (found.level, "cannot be reached" in found.text) == (Level.WARNING, True)
+    assert "issuer" in found.advice
+
+
+def test_identity_providers_that_cannot_be_read():
+    found = findings(oidc_providers=SecretStr('[{"name": "corp", "client_secret": "hush"}]'))["sign-in"]
+    assert found.level is Level.ERROR
+    assert "OIDC_PROVIDERS 0.issuer" in found.text
+    assert "hush" not in found.text
+    assert "sign-in" not in findings()
 
 
 def test_weak_settings_in_production():

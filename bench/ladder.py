@@ -42,7 +42,7 @@ BAR_SECONDS: Final = 30.0
 PACKAGES: Final = 200
 TODAY: Final = date(2026, 11, 24)
 NAME: Final = "pmis_ladder"
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def _tasks(packages: list[data.Package], count: int) -> Iterator[Event]:
@@ -139,7 +139,7 @@ def _walks(cluster: database.Cluster, runner: Runner, count: int) -> bool:
             took = time.monotonic() - began
             slowest = max(slowest, took)
             row = connection.execute("select result from jobs.job where id = %s", (job,)).fetchone()
-            climbed = json.loads(row[0])["escalated"] if row else 0
+            climbed = json.loads(row[0])["escalated"] if row and row[0] else 0
             if (outcome, climbed) != ("done", count):
                 console.print(f"error: the ladder was {outcome}, and took {climbed:,} tasks to the rung of the {rung}")
                 return False

@@ -14,6 +14,7 @@ from pmis.api import docs
 from pmis.api.context import caller, in_person, require_good_key, require_known_parameters, uuid_or_none
 from pmis.api.metrics import TOKENS_ISSUED
 from pmis.api.resources import id_after, limit_of, next_link, project_named
+from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import apitokens
 from pmis.identity.sessions import person_origin
@@ -115,6 +116,7 @@ async def create_token(request: Request) -> Response:
     docs.require_json(request)
     person, _ = in_person(call)
     said = parse_input(TokenCreate, await request.body())
+    require_recent(call)
     parts = call.parts
     longest = parts.settings.api_token_days
     if said.expires_in_days > longest:

@@ -27,6 +27,7 @@ from pmis.api import (
     people,
     policies,
     problems,
+    secondfactor,
     sessions,
 )
 from pmis.api.context import Parts
@@ -117,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
             policies,
             sessions,
             apitokens,
+            secondfactor,
         )
     ]
     for prefix in ("/api/v1", "/api"):

@@ -17,6 +17,7 @@ from pmis.api.context import Call, caller, etag, require_known_parameters, uuid_
 from pmis.api.edge import write
 from pmis.api.events import events_page
 from pmis.api.resources import answer_of, limit_of, next_link, project_named, readable_projects
+from pmis.api.secondfactor import is_recent
 from pmis.api.secrets import reveal
 from pmis.approval import decide
 from pmis.approval.change import Operation  # noqa: TC001
@@ -258,6 +259,7 @@ def _saying(verdict: decide.VerdictName) -> Any:  # noqa: ANN401 - an endpoint
                 verdict,
                 reason=said.reason,
                 shown=said.digest,
+                recent=is_recent(call),
             )
             return _decided(call, outcome)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from pmis.approval.governed import Proposed
     from pmis.identity.apitokens import ApiToken
@@ -246,6 +247,11 @@ def address_of(request: Request) -> str:
 def client_of(request: Request) -> Client:
     """The program that asks."""
     return Client.of(request.headers.get("user-agent", ""), address_of(request))
+
+
+def set_cookie(response: Response, value: str, seconds: int) -> None:
+    """Browsers take a `__Host-` cookie over TLS only, most also over http from localhost; none gives it to scripts."""
+    response.set_cookie(COOKIE, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax")
 
 
 def require_known_parameters(request: Request, known: frozenset[str]) -> None:

@@ -45,7 +45,8 @@ def _sees(call: Call) -> dict[str, object]:
     }
 
 
-async def _find(session: Session, call: Call, reference: str) -> tuple[UUID, str]:
+async def find_person(session: Session, call: Call, reference: str) -> tuple[UUID, str]:
+    """The person's id and record, when the caller may see them; raises NotFoundError."""
     identity = uuid_or_none(reference)
     row = identity and await session.one(
         f"select p.id, p.doc from state.person p where p.id = %(id)s and {_SHARED}", {**_sees(call), "id": identity}
@@ -77,7 +78,7 @@ async def get_person(request: Request, reference: str) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:
-        _, doc = await _find(session, call, reference)
+        _, doc = await find_person(session, call, reference)
         doc = (await reveal(session, call.parts.vault, call.principal, [doc]))[0]
     return Response(doc, 200, None, "application/json")
 
@@ -106,7 +107,7 @@ async def patch_person(request: Request, reference: str) -> Response:
     version = if_match(request)
 
     async def handle(session: WriteSession) -> Answer:
-        identity, _ = await _find(session, call, reference)
+        identity, _ = await find_person(session, call, reference)
         wanted = Wanted(PEOPLE, "patch", identity, PEOPLE.patch_of("patch", said), None, version)
         outcome = await propose(session, call.parts.vault, call.proposing(said), [wanted])
         return answer_of(call, outcome, path="people")

@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from pmis.api import docs
 from pmis.api.context import (
-    COOKIE,
     Call,
     address_of,
     caller,
@@ -22,18 +21,20 @@ from pmis.api.context import (
     require_good_key,
     require_known_parameters,
     require_same_origin,
+    set_cookie,
     source_of,
     uuid_or_none,
 )
 from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
 from pmis.api.resources import id_after, limit_of, next_link
+from pmis.api.secondfactor import Code, SecondFactorNeededError, prove_second_factor
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import sessions
 from pmis.identity.models import MAX_PASSWORD, NewPassword
 from pmis.identity.passwords import hash_password_soon, needs_rehash, verify_password
 from pmis.identity.principals import load_principal
 from pmis.kit.canonical import canonical
-from pmis.kit.errors import BusyError, ForbiddenError, NotFoundError, UnauthenticatedError
+from pmis.kit.errors import BusyError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.kit.paging import encode_cursor
 from pmis.kit.text import Line  # noqa: TC001
@@ -59,6 +60,11 @@ class Login(Input):
         json_schema_extra={"writeOnly": True, "format": "password"}, examples=["correct horse battery"]
     )
 
+    code: Code | None = Field(
+        default=None,
+        description="For those with a second factor: what the authenticator shows, or a recovery code.",
+        json_schema_extra={"writeOnly": True},
+    )
     session: Literal["tokens", "cookie"] = Field(
         default="tokens",
         description=(
@@ -195,6 +201,11 @@ async def login(request: Request) -> Response:
     parts = parts_of(request)
     taken = await parts.attempts.take("login", address=address_of(request), account=said.email)
     principal = await _authenticated(request, said)
+    try:
+        await prove_second_factor(request, principal, said.code)
+    except SecondFactorNeededError:
+        await parts.attempts.give_back(taken)
+        raise
     origin = sessions.person_origin(principal, source_of(request), request.scope["correlation_id"])
     begin = sessions.begin_in_browser if said.session == "cookie" else sessions.begin
     async with parts.database.write() as session:
@@ -215,13 +226,8 @@ def _browsing(parts: Parts, begun: sessions.Browsing) -> Response:
     TOKENS_ISSUED.labels("cookie").inc()
     seconds = int((begun.expires_at - parts.clock.now()).total_seconds())
     response = _json({"session_id": str(begun.session_id), "expires_in": seconds})
-    _set_cookie(response, begun.cookie, seconds)
+    set_cookie(response, begun.cookie, seconds)
     return response
-
-
-def _set_cookie(response: Response, value: str, seconds: int) -> None:
-    """Browsers take a `__Host-` cookie over TLS only, most also over http from localhost; none gives it to scripts."""
-    response.set_cookie(COOKIE, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="lax")
 
 
 async def _authenticated(request: Request, said: Login) -> Principal:
@@ -317,7 +323,7 @@ async def change_password(request: Request) -> Response:
             fact = Fact("signin.failed", {"person_id": str(person), "because": "current_password"})
             record(session, "signin", uuid7(), fact, origin=origin, project_id=None)
             await session.commit()
-        raise WrongPasswordError("The current password is wrong.")
+        raise sessions.WrongPasswordError("The current password is wrong.")
     hashed = await hash_password_soon(said.new_password)
     now = parts.clock.now()
     async with parts.database.write() as session:
@@ -336,13 +342,6 @@ async def change_password(request: Request) -> Response:
     parts.watch.tell(person)
     await parts.attempts.give_back(taken)
     return _json({"ended": ended})
-
-
-class WrongPasswordError(ForbiddenError):
-    """Whoever is signed in does not know the password."""
-
-    code = "wrong_password"
-    title = "The current password is wrong"
 
 
 async def logout(request: Request) -> Response:
@@ -365,7 +364,7 @@ async def logout(request: Request) -> Response:
     call.parts.watch.tell(person)
     response = _json({"ended": ended})
     if call.session is not None and call.session.kind == "cookie":
-        _set_cookie(response, "", 0)
+        set_cookie(response, "", 0)
     return response
 
 

@@ -13,6 +13,7 @@ from pmis.approval.errors import (
     ApprovalVoidError,
     DigestMismatchError,
     MayNotDecideError,
+    StepUpNeededError,
 )
 from pmis.approval.models import APPROVALS, Approval
 from pmis.approval.propose import (
@@ -202,11 +203,13 @@ async def say(
     *,
     reason: str | None = None,
     shown: str | None = None,
+    recent: bool = True,
 ) -> Outcome:
     """Approve, reject or ask for changes; applies the changes when enough people have agreed.
 
-    `shown` is the digest of what the decider saw. Raises DecisionRefusedError for whoever may not decide, and
-    InvalidInputError for a no without a reason.
+    `shown` is the digest of what the decider saw; `recent` whether they proved lately who they are, which the edge
+    knows. Raises DecisionRefusedError for whoever may not decide, StepUpNeededError where the policy asks for a recent
+    proof and there is none, and InvalidInputError for a no without a reason.
     """
     if verdict != "approve" and not (reason or "").strip():
         message = "say why; the proposer reads it"
@@ -223,6 +226,8 @@ async def say(
     candidate, electorate = (await _panels(session, request.principal, {project}, session.now, loaded.policy))(project)
     round_ = _round(approval, electorate)
     seat = may_decide(round_, candidate)
+    if not recent and Decision.from_json(approval.decision).step_up:
+        raise StepUpNeededError
     collisions = await _drift(session, approval, loaded)
     if collisions is not None and verdict == "approve":
         return await _void(session, request, approval, *collisions)

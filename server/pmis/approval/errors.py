@@ -88,6 +88,20 @@ class DigestMismatchError(ConflictError):
     title = "This is not the content you saw"
 
 
+class StepUpNeededError(ForbiddenError):
+    """What is asked for needs that one proved lately who one is."""
+
+    code = "step_up_needed"
+    title = "Prove again who you are"
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__(
+            "This needs a fresh proof of who you are. Give your password again (POST /auth/reauthenticate, "
+            "`pmis reauthenticate`), and repeat it."
+        )
+
+
 class MayNotDecideError(PmisError):
     """This person cannot decide this approval; `why` is a stable word for it."""
 

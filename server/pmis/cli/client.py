@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,7 @@ _AGAIN: Final = frozenset({409, 429, 503})
 _REFERENCE: Final = re.compile(r"[^\x00-\x20\x7f/\\?#%]{1,300}")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _UNAUTHENTICATED: Final = 401
+_FORBIDDEN: Final = 403
 _OK: Final = 200
 _FIRST_REDIRECT: Final = 300
 _FIRST_REFUSAL: Final = 400
@@ -178,6 +180,8 @@ class Api:
             # The answer to a file comes when all of it is done.
             request.extensions["timeout"]["read"] = _LONG_SECONDS
         answer = self._signed_in(request)
+        if answer.status == _FORBIDDEN and self._proved_again(answer):
+            answer = self._signed_in(request)
         if answer.status >= _FIRST_REFUSAL:
             raise self._refusal(answer)
         if answer.status >= _FIRST_REDIRECT:
@@ -187,6 +191,16 @@ class Api:
                 "Sign in at the right address with `pmis login --url`."
             )
         return answer
+
+    def _proved_again(self, answer: Answer) -> bool:
+        """Let whoever sits at the terminal prove again who they are, where that is what was missing."""
+        kept = self.account is not None and self.account.profile is not None
+        if not kept or not sys.stdin.isatty() or b'"step_up_needed"' not in answer.body:
+            return False
+        from pmis.cli.reauthenticate import prove  # noqa: PLC0415 - that module needs this one
+
+        prove(self)
+        return True
 
     def _signed_in(self, request: httpx2.Request) -> Answer:
         """The answer, with a renewed access token where the one at hand is no longer good."""

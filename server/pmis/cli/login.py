@@ -15,11 +15,12 @@ from pmis.cli.client import Api, BadArgumentError, RefusedError, connected, rene
 from pmis.cli.lookup import Lookup
 from pmis.cli.output import Screen
 from pmis.cli.output import as_json as print_json
+from pmis.cli.reauthenticate import CODE, with_code
 from pmis.cli.text import moment, printable, value
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
-    from pmis.cli.client import Json
+    from pmis.cli.client import Answer, Json
 
 app = typer.Typer()
 _LONGEST_PASSWORD: Final = 4096
@@ -33,6 +34,7 @@ def login(
         None, metavar="URL", help="The address of the API. Default: PMIS_URL, else what `pmis up` serves."
     ),
     password_stdin: bool = typer.Option(False, "--password-stdin", help="Read the password from standard input."),
+    code: str | None = CODE,
     account: str | None = typer.Option(
         None,
         "--as",
@@ -61,7 +63,7 @@ def login(
     password = (
         password_from_stdin() if password_stdin else cast("str", typer.prompt("Password", hide_input=True, err=True))
     )
-    made = _sign_in(address, email, password, profile)
+    made = _sign_in(address, email, password, code, profile)
     accounts.keep(made)
     named = "" if profile == DEFAULT else f", as {profile!r}"
     Screen().line(f"Signed in at {made.url} as {made.name}{named}, until {moment(made.expires_at)} UTC.")
@@ -92,10 +94,15 @@ def password_from_stdin() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _sign_in(url: str, email: str, password: str, profile: str) -> Account:
+def _sign_in(url: str, email: str, password: str, code: str | None, profile: str) -> Account:
     api = Api(url)
+
+    def ask(one: str | None) -> Answer:
+        body = {"email": email, "password": password, **({"code": one} if one else {})}
+        return api.request("POST", ("auth", "login"), body=body)
+
     try:
-        token = api.request("POST", ("auth", "login"), body={"email": email, "password": password}).json
+        token = with_code(ask, code).json
     finally:
         api.close()
     account = renewed(Account(url=url, token="", profile=profile, email=email), token)

@@ -28,6 +28,8 @@ GROUPS: Final = (
     "ledger",
     "verify",
     "login",
+    "reauthenticate",
+    "second_factor",
     "token",
     "project",
     "package",

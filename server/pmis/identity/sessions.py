@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pmis.identity.watch import Remembered, Watch
-from pmis.kit.errors import NotFoundError, UnauthenticatedError
+from pmis.kit.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.outbox import promise
@@ -113,6 +113,13 @@ class RefreshReusedError(UnauthenticatedError):
 
     code = "refresh_reused"
     title = "This sign-in was ended"
+
+
+class WrongPasswordError(ForbiddenError):
+    """Whoever is signed in does not know the password."""
+
+    code = "wrong_password"
+    title = "The current password is wrong"
 
 
 def person_origin(principal: Principal, source: Source, correlation_id: str) -> Origin:
@@ -254,6 +261,31 @@ async def end_one(
     if row is None:
         raise NotFoundError("There is no such session.")
     _end(session, session_id, row[0] + 1, person_id, why, now, origin)
+
+
+async def prove_again(
+    session: WriteSession, session_id: UUID, person_id: UUID, *, now: datetime, origin: Origin
+) -> str | None:
+    """Note in a session that the person proved again who they are; a browser's gets another cookie, which is answered.
+
+    Raises NotFoundError for a session that is not theirs or has ended.
+    """
+    row = await session.one(
+        "select version, kind from identity.session where id = %s and person_id = %s and ended_at is null "
+        "and expires_at > %s for update",
+        (session_id, person_id, now),
+    )
+    if row is None:
+        raise NotFoundError("There is no such session.")
+    version, kind = row[0] + 1, row[1]
+    cookie = COOKIE_PREFIX + secrets.token_urlsafe(32) if kind == "cookie" else None
+    session.defer(
+        "update identity.session set authenticated_at = %s, version = %s, cookie = coalesce(%s, cookie) where id = %s",
+        (now, version, digest_of(cookie) if cookie else None, session_id),
+    )
+    fact = Fact("session.reauthenticated", {"person_id": str(person_id)})
+    record(session, "session", session_id, fact, origin=origin, project_id=None, version=version)
+    return cookie
 
 
 async def end_all(

@@ -314,6 +314,16 @@ class Settings(BaseSettings):
     session_days: int = Field(
         30, ge=1, le=365, description="How long a sign-in lasts at most, however often it is refreshed."
     )
+    step_up_minutes: int = Field(
+        15,
+        ge=1,
+        le=1440,
+        description=(
+            "For how long a password (with the code, for those with a second factor) counts for what needs a fresh "
+            "proof of who one is: decisions on routes to which the policy gives `step_up` (executive ones by "
+            "default), making API tokens, changing second factors."
+        ),
+    )
     api_token_days: int = Field(
         365, ge=1, le=3650, description="How long an API token is good for at most; its owner says how long."
     )

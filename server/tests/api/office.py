@@ -77,6 +77,8 @@ def settings_for(database: TestDatabase, **more: Any) -> Settings:
         "mail_webhook_previous_secret": SecretStr(WEBHOOK_SECRETS[1]),
         # All tests call from one address.
         "signin_address_attempts": 1_000_000,
+        # Their sign-ins last as long as the run.
+        "step_up_minutes": 1440,
     }
     return load_settings(embedded=False, environment="test", **{**usual, **more})
 

@@ -488,6 +488,12 @@ _REST: Final = [
     Row("GET", "/auth/sessions", "", SIGNED_IN, SIGNED_IN),
     # Each sees and ends only their own; in this office that is the operator of each project.
     Row("DELETE", "/auth/sessions/{session_id}", "session", _OPERATOR, _OPERATOR, states=("live",)),
+    Row("POST", "/auth/reauthenticate", "", SIGNED_IN, SIGNED_IN, body=said(password=1), hopeless=True),
+    Row("GET", "/auth/second-factor", "", SIGNED_IN, SIGNED_IN),
+    Row("POST", "/auth/second-factor", "", SIGNED_IN, SIGNED_IN, body=said()),
+    Row("POST", "/auth/second-factor/confirm", "", SIGNED_IN, SIGNED_IN, body=said(code=1), hopeless=True),
+    Row("DELETE", "/auth/second-factor", "", SIGNED_IN, SIGNED_IN),
+    Row("DELETE", "/people/{reference}/second-factor", "person", ROOT, READERS | ROOT, states=("viewer", "admin")),
     Row("GET", "/tokens", "", SIGNED_IN, SIGNED_IN),
     Row("POST", "/tokens", "", SIGNED_IN, SIGNED_IN, body=said(name="x", expires_in_days=1)),
     Row(

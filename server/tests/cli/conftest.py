@@ -122,6 +122,7 @@ def serving_demo(database: TestDatabase, folder: Path) -> Generator[LiveApi]:
         secret_key=SECRET,
         jwt_secret_key=JWT_SECRET,
         access_token_minutes=60,
+        step_up_minutes=1440,
         environment="test",
     )
     with Serving(create_app(settings)) as serving:

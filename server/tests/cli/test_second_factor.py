@@ -29,11 +29,13 @@ def sign_in(api: LiveApi, email: str, name: str, *more: str) -> int:
     return run("login", email, "--as", name, "--password-stdin", "--url", api.url, *more, stdin=PASSWORD).code
 
 
-def alter(api: LiveApi, statement: str, email: str) -> None:
-    """Change what is kept of somebody's sign-in, as time would; every process reads it afresh."""
+def make_stale(api: LiveApi, email: str) -> None:
+    """Let somebody's last proof lie two days back; every process reads it afresh."""
     with psycopg.connect(api.database.admin_dsn, autocommit=True) as connection:
         connection.execute(
-            f"{statement} where person_id = (select person_id from identity.credential where email = %s)", (email,)
+            "update identity.session set authenticated_at = authenticated_at - interval '2 days' "
+            "where person_id = (select person_id from identity.credential where email = %s)",
+            (email,),
         )
     time.sleep(1.1)
 
@@ -102,7 +104,7 @@ def test_an_administrator_resets_it(zoe: str, live_api: LiveApi):
 
 
 def test_what_wants_a_fresh_proof_asks_for_it(zoe: str, live_api: LiveApi):
-    alter(live_api, "update identity.session set authenticated_at = authenticated_at - interval '2 days'", zoe)
+    make_stale(live_api, zoe)
     refused = run("token", "create", "Late", "--as", "zoe")
     assert (refused.code, "pmis reauthenticate" in refused.err) == (1, True), refused
     asked = spawn_tty("token", "create", "Late", "--as", "zoe", answers=[(PROMPT, PASSWORD)])

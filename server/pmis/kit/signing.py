@@ -11,9 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from pmis.kit.errors import PmisError
+from pmis.kit.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +29,9 @@ TOLERANCE_SECONDS: Final = 300
 PREFIX: Final = "whsec_"
 _VERSION: Final = "v1,"
 _LONGEST: Final = 2000
-_LONGEST_ID: Final = 200
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+"""What an id may be. Not a full stop, above all: it parts what is signed, which could be cut elsewhere."""
+_SHORTEST_KEY: Final = 24
 _DIGITS: Final = 12
 
 
@@ -39,13 +44,20 @@ class SignatureError(PmisError):
 
 
 def key_of(secret: str) -> bytes:
-    """The bytes that sign: those that a `whsec_` secret holds in base64, or those of any other text."""
+    """The bytes that sign: those that a `whsec_` secret holds in base64, or those of any other text.
+
+    Raises SettingsError when they are too few to protect anything.
+    """
+    key = secret.encode()
     if secret.startswith(PREFIX):
-        try:
-            return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-        except binascii.Error:
-            pass
-    return secret.encode()
+        with suppress(binascii.Error):
+            key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    if len(key) < _SHORTEST_KEY:
+        raise SettingsError(
+            f"A secret that signs webhooks holds {len(key)} bytes; at least {_SHORTEST_KEY} are needed. Set a "
+            "longer one, here and at the sender."
+        )
+    return key
 
 
 def signature(secret: str, identity: str, at: int, body: bytes) -> str:
@@ -55,7 +67,13 @@ def signature(secret: str, identity: str, at: int, body: bytes) -> str:
 
 
 def headers_of(secrets: Sequence[str], identity: str, at: int, body: bytes) -> dict[str, str]:
-    """The headers that go with a message; it is signed with each of the secrets."""
+    """The headers that go with a message; it is signed with each of the secrets.
+
+    Raises ValueError for an id that no receiver takes.
+    """
+    if not _ID.fullmatch(identity):
+        message = f"{identity!r} is no id of a message: one to 200 letters, digits, _ and -"
+        raise ValueError(message)
     signed = " ".join(signature(secret, identity, at, body) for secret in secrets)
     return {ID: identity, TIMESTAMP: str(at), SIGNATURE: signed}
 
@@ -68,8 +86,10 @@ def require_recent(headers: Mapping[str, str], now: datetime) -> None:
     for name in (ID, TIMESTAMP, SIGNATURE):
         if not headers.get(name):
             raise SignatureError(f"The header {name} is missing. Sign the request as Standard Webhooks describes it.")
-    if len(headers[ID]) > _LONGEST_ID or len(headers[SIGNATURE]) > _LONGEST:
-        raise SignatureError("The headers are longer than any that are good.")
+    if not _ID.fullmatch(headers[ID]):
+        raise SignatureError(f"{ID} must be one to 200 letters, digits, _ and -.")
+    if len(headers[SIGNATURE]) > _LONGEST:
+        raise SignatureError(f"{SIGNATURE} is longer than any that is good.")
     at = headers[TIMESTAMP]
     if not (at.isascii() and at.isdigit() and len(at) <= _DIGITS):
         raise SignatureError(f"{TIMESTAMP} must be the seconds since 1970.")

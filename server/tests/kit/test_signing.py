@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pmis.kit.settings import SettingsError
 from pmis.kit.signing import (
     ID,
     SIGNATURE,
@@ -32,7 +35,7 @@ def test_it_is_that_of_the_specification():
 
 
 def test_a_secret_that_is_not_base64_is_taken_as_it_is():
-    assert key_of("whsec_*") == b"whsec_*"
+    assert key_of("whsec_*" + OTHER) == b"whsec_*" + OTHER.encode()
     assert key_of(OTHER) == OTHER.encode()
 
 
@@ -55,7 +58,10 @@ def test_while_secrets_are_changed_either_is_good():
     [
         (ID, "other", "No secret"),
         (ID, "", "webhook-id is missing"),
-        (ID, "x" * 201, "longer"),
+        (ID, "x" * 201, "one to 200 letters"),
+        (ID, "m.m", "one to 200 letters"),
+        (ID, "m\n", "one to 200 letters"),
+        (ID, "\u0661", "one to 200 letters"),
         (TIMESTAMP, str(AT - 1), "No secret"),
         (TIMESTAMP, str(AT - TOLERANCE_SECONDS - 1), "signed more than 300 seconds ago"),
         (TIMESTAMP, str(AT + TOLERANCE_SECONDS + 1), "signed more than 300 seconds ago"),
@@ -95,4 +101,30 @@ def test_every_single_bit_of_the_body_counts():
 
 def test_without_a_secret_nothing_is_good():
     with pytest.raises(SignatureError):
-        require_signed(headers_of([""], "m", AT, BODY), BODY, [], NOW + timedelta(seconds=1))
+        require_signed(headers_of([SECRET], "m", AT, BODY), BODY, [], NOW + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("secret", ["", "x" * 23, "whsec_", "whsec_" + base64.b64encode(bytes(23)).decode()])
+def test_a_secret_of_few_bytes_signs_nothing_and_is_never_good(secret: str):
+    with pytest.raises(SettingsError, match="at least 24"):
+        headers_of([secret], "m", AT, BODY)
+    digest = hmac.digest(b"", f"m.{AT}.".encode() + BODY, "sha256")
+    forged = {ID: "m", TIMESTAMP: str(AT), SIGNATURE: "v1," + base64.b64encode(digest).decode()}
+    with pytest.raises(SettingsError, match="at least 24"):
+        require_signed(forged, BODY, [secret], NOW)
+
+
+def test_a_signature_is_not_good_for_the_same_bytes_cut_elsewhere():
+    """Of `id.time.body` whose body begins with a time and a full stop, the id could take the first time."""
+    later = AT + 10_000
+    body = f"{later}.".encode() + BODY
+    captured = headers_of([SECRET], "m", AT, body)[SIGNATURE]
+    replayed = {ID: f"m.{AT}", TIMESTAMP: str(later), SIGNATURE: captured}
+    assert captured == signature(SECRET, replayed[ID], later, BODY), "the very bytes that were signed"
+    with pytest.raises(SignatureError, match="one to 200 letters"):
+        require_signed(replayed, BODY, [SECRET], NOW + timedelta(seconds=10_000))
+
+
+def test_and_no_id_is_sent_that_could_be_cut():
+    with pytest.raises(ValueError, match="is no id"):
+        headers_of([SECRET], f"m.{AT}", AT, BODY)

@@ -58,7 +58,8 @@ _TELL_EACH: Final = (
 )
 _SETTLE_TASKS: Final = f"""
 update notify.notification n set read_at = %(now)s
-where n.person_id = %(person)s and n.read_at is null and n.doc::json ->> 'kind' = '{OVERDUE}' and not exists (
+where (%(person)s::uuid is null or n.person_id = %(person)s) and n.read_at is null
+    and n.doc::json ->> 'kind' = '{OVERDUE}' and not exists (
     select from state.task t where t.id = n.about and not t.deleted and t.status = any(%(open)s)
         and t.due_date = (n.doc::json ->> 'due_date')::date)
 """  # noqa: S608 - made of a constant
@@ -176,8 +177,8 @@ async def tell_of_overdue(session: WriteSession, events: Sequence[UUID], *, by_m
     return len(new)
 
 
-async def settle_overdue(session: WriteSession, person: UUID) -> int:
-    """Count as read what somebody was told of tasks that are done by now, or due on another day."""
+async def settle_overdue(session: WriteSession, person: UUID | None = None) -> int:
+    """Count as read what somebody, or everybody, was told of tasks that are done by now, or due on another day."""
     policy = await active_policy(session)
     return await session.execute(
         _SETTLE_TASKS, {"now": session.now, "person": person, "open": list(open_statuses(policy, "task"))}

@@ -130,7 +130,13 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
 
 @job("notify.prune", Slot)
 async def prune(_: Slot, work: Work) -> dict[str, Any]:
-    """Forget what people were told long ago."""
+    """Forget what people were told long ago, and count as read what they were told of tasks that are overdue no more.
+
+    Before a mail the latter is done for its reader; this is for those who are not mailed.
+    """
+    async with work.write() as session:
+        await settle_overdue(session)
+        await session.commit()
     gone = 0
     while True:
         async with work.write() as session:

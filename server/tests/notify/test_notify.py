@@ -590,6 +590,24 @@ class TestOverdue:
         assert await told_of_task(office, task.id) == [(owner, "owner", False)], "settled, and the lead never told"
         assert to(postbox[0], address) == to(postbox[0], second) == []
 
+    async def test_of_a_task_that_is_done_nothing_stays_unread_where_nobody_is_mailed(self, office: Office):
+        works = Works(office, None)
+        (owner, _), (lead, _) = await addressed(office, "operator"), await addressed(office, "analyst")
+        due = date(2025, 6, 3)
+        done = await climb_to(office, date(2025, 6, 4), people=(owner, lead), due=due)
+        late = await office.a.make_task(
+            done.package_id, assignee_id=str(office.people[owner]), due_date=due.isoformat()
+        )
+        await works.pump()
+        await office.a.do("task", "transition", done.id, {"status": "cancelled"}, reason="Not needed.")
+        assert await told_of_task(office, done.id) == [(owner, "owner", True)]
+        async with office.database.write() as session:
+            enqueue(session, "notify.prune", {"slot": "2025-06-05T00:00:00Z"}, dedup=None, correlation_id="test")
+            await session.commit()
+        await works.pump()
+        assert await told_of_task(office, done.id) == [(owner, "owner", False)]
+        assert await told_of_task(office, late.id) == [(owner, "owner", True)]
+
     def test_the_subject_counts_them(self):
         late: dict[str, Any] = {"kind": "task.overdue", "urgent": False, "label": "A task"}
         ended: dict[str, Any] = {"kind": "approval.applied", "urgent": False, "label": "A package"}

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import signal
 import ssl
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from imapclient import IMAPClient
@@ -33,13 +34,17 @@ log = logging.getLogger("pmis.mail")
 logging.getLogger("imapclient").setLevel(logging.INFO)
 SECONDS: Final = 30.0
 """The longest that any answer of the server is waited for."""
-IDLE_SECONDS: Final = 600
-"""How long one IDLE lasts at most: servers may end a connection after half an hour (RFC 2177), routers much sooner."""
+IDLE_SECONDS: Final = 120
+"""How long one IDLE lasts at most, and so how long a mail waits whose coming was told with the answer before it."""
 _POLL_SECONDS: Final = 30
 """How often a server is asked that does not know IDLE."""
 _FIRST_WAIT_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 300.0
 _TURN_SECONDS: Final = 1.0
+_EMPTY_ANSWERS: Final = 3
+_EMPTY_PAUSE_SECONDS: Final = 0.1
+_FAULTS: Final = (OSError, IMAPClientError, ValueError)
+"""What the library raises; ValueError, UnicodeError among them, of words that cannot be sent or understood."""
 _SEEN: Final = rb"\Seen"
 _FLAGGED: Final = rb"\Flagged"
 
@@ -57,7 +62,7 @@ class Mailbox:
     host: str
     port: int
     username: str
-    password: str
+    password: str = field(repr=False)
     folder: str = "INBOX"
     done: str | None = None
     security: Literal["tls", "starttls", "none"] = "tls"
@@ -97,7 +102,7 @@ class Fetcher:
                 ssl_context=context if mailbox.security == "tls" else None,
                 timeout=SECONDS,
             )
-        except (OSError, IMAPClientError) as error:
+        except _FAULTS as error:
             raise _unavailable(mailbox, error) from None
         self._client = client
         try:
@@ -109,7 +114,8 @@ class Fetcher:
             client.select_folder(mailbox.folder)
             self.knows_idle = bool(client.has_capability("IDLE"))
             self._moves = bool(client.has_capability("MOVE"))
-        except (OSError, IMAPClientError) as error:
+            self._expunges_one = bool(client.has_capability("UIDPLUS"))
+        except _FAULTS as error:
             self.close()
             raise _unavailable(mailbox, error) from None
 
@@ -134,7 +140,11 @@ class Fetcher:
         return self._asked(self._client.fetch, [uid], ["BODY.PEEK[]"]).get(uid, {}).get(b"BODY[]")
 
     def mark(self, uid: int) -> None:
-        """Say in the mailbox that the mail was taken."""
+        """Say in the mailbox that the mail was taken.
+
+        Where a server can neither move a mail nor expunge just one, it stays as deleted: to expunge all would take away
+        for good what people only marked.
+        """
         done = self._mailbox.done
         if done is None:
             self._asked(self._client.add_flags, [uid], [_SEEN])
@@ -143,7 +153,8 @@ class Fetcher:
         else:
             self._asked(self._client.copy, [uid], done)
             self._asked(self._client.delete_messages, [uid])
-            self._asked(self._client.expunge)
+            if self._expunges_one:
+                self._asked(self._client.uid_expunge, [uid])
 
     def set_aside(self, uid: int) -> None:
         """Leave a mail that cannot be taken where it is, with a flag; nobody comes back to it."""
@@ -154,8 +165,19 @@ class Fetcher:
         self._asked(self._client.idle)
 
     def news(self) -> bool:
-        """Whether the server told something within a moment."""
-        return bool(self._asked(self._client.idle_check, _TURN_SECONDS))
+        """Whether the server told something within a moment; raises MailboxUnavailableError when it is gone.
+
+        The library says of a connection that ended what it says of a moment in which nothing came, only at once. A part
+        of a TLS record looks the same, but not several times in a row.
+        """
+        for _ in range(_EMPTY_ANSWERS):
+            began = time.monotonic()
+            if self._asked(self._client.idle_check, _TURN_SECONDS):
+                return True
+            if time.monotonic() - began >= _TURN_SECONDS / 2:
+                return False
+            time.sleep(_EMPTY_PAUSE_SECONDS)
+        raise _unavailable(self._mailbox, EOFError("it ended the connection"))
 
     def wake(self) -> None:
         """End the IDLE."""
@@ -164,12 +186,13 @@ class Fetcher:
     def _asked(self, call: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - what the library answers
         try:
             return call(*arguments)
-        except (OSError, IMAPClientError) as error:
+        except _FAULTS as error:
             raise _unavailable(self._mailbox, error) from None
 
 
 def _unavailable(mailbox: Mailbox, error: Exception) -> MailboxUnavailableError:
-    words = str(error).strip().partition("\n")[0][:200]
+    # What a ValueError says may hold a part of the password.
+    words = "" if isinstance(error, ValueError) else str(error).strip().partition("\n")[0][:200]
     return MailboxUnavailableError(f"The mailbox at {mailbox.host} does not answer: {words or type(error).__name__}.")
 
 

@@ -14,7 +14,7 @@ from pmis.ledger.vault import Vault
 from pmis.mail.addresses import Addresses
 from pmis.mail.filing import Office, file
 from tests.builders import SECRET
-from tests.mail.mailbox import NAME, PASSWORD, mailbox_server
+from tests.mail.mailbox import NAME, mailbox_server
 from tests.mail.post import letter, parcel
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_mail_is_fetched_from_a_mailbox(pmis: Pmis, server: LiveApi, monkeypatch
             "IMAP_SERVER": "127.0.0.1",
             "IMAP_PORT": str(box.port),
             "IMAP_USERNAME": NAME,
-            "IMAP_PASSWORD": PASSWORD,
+            "IMAP_PASSWORD": box.password,
             "IMAP_SECURITY": "none",
             "IMAP_DONE_FOLDER": "Taken",
         }.items():

@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imapclient import IMAPClient
+from imapclient.exceptions import IMAPClientError
 
 from pmis.mail.imap import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-NAME, PASSWORD = "box", "the password of the mailbox"
+NAME = "box"
 
 
 @dataclass
 class Server:
     """An IMAP server of its own process, which forgets everything when it is stopped."""
 
-    port: int
+    port: int = 0
+    password: str = field(default_factory=lambda: f"the password {secrets.token_hex(8)}", repr=False)
+    """No other server's, so that one that has taken the port is not held for this one."""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it on a free port, or on the same one again."""
+        again = self.process is not None
+        for _ in range(5):
+            if not again:
+                with socket.create_server(("127.0.0.1", 0)) as free:
+                    self.port = free.getsockname()[1]
+            if self._lets_us_in():
+                return
+        raise AssertionError("the IMAP server did not start")
+
+    def _lets_us_in(self) -> bool:
         program = Path(sys.executable).with_name("pymap")
         listen = ("--host", "127.0.0.1", "--port", str(self.port), "--no-tls", "--no-service", "admin")
         self.process = subprocess.Popen(
-            [program, *listen, "dict", "--demo-user", NAME, "--demo-password", PASSWORD],
+            [program, *listen, "dict", "--demo-user", NAME, "--demo-password", self.password],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(300):
-            assert self.process.poll() is None, "the IMAP server did not start"
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise AssertionError("the IMAP server does not listen")
+        until = time.monotonic() + 30
+        while self.process.poll() is None and time.monotonic() < until:
+            try:
+                with self.client():
+                    return True
+            except (OSError, IMAPClientError):
+                time.sleep(0.1)
+        self.stop()
+        return False
 
     def stop(self) -> None:
         assert self.process is not None
@@ -51,13 +68,13 @@ class Server:
 
     @property
     def mailbox(self) -> Mailbox:
-        return Mailbox("127.0.0.1", self.port, NAME, PASSWORD, security="none")
+        return Mailbox("127.0.0.1", self.port, NAME, self.password, security="none")
 
     @contextmanager
     def client(self) -> Generator[Any]:
         client: Any = IMAPClient("127.0.0.1", self.port, ssl=False, timeout=30)
         try:
-            client.login(NAME, PASSWORD)
+            client.login(NAME, self.password)
             client.select_folder("INBOX")
             yield client
         finally:
@@ -80,9 +97,7 @@ class Server:
 @contextmanager
 def mailbox_server() -> Generator[Server]:
     """A server that runs."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = Server(port)
+    server = Server()
     server.start()
     try:
         yield server

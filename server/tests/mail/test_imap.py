@@ -17,7 +17,7 @@ from pmis.kit.storage import StorageUnavailableError
 from pmis.mail import imap
 from pmis.mail.imap import Fetcher, Mailbox, MailboxUnavailableError, fetch_once, watch
 from pmis.mail.listener import Desk
-from tests.mail.mailbox import NAME, PASSWORD, mailbox_server
+from tests.mail.mailbox import NAME, mailbox_server
 from tests.mail.post import letter
 
 if TYPE_CHECKING:
@@ -65,16 +65,22 @@ async def test_what_waits_is_taken_once_and_read_there(server: Server, desk: Des
     assert server.flags() == [{b"\\Seen"}, {b"\\Seen"}]
 
 
-@pytest.mark.parametrize("moves", [True, False])
-async def test_or_moved_to_a_folder_which_is_made(server: Server, desk: Desk, post: Post, moves, monkeypatch):
-    raw = letter()
-    server.put(raw)
-    if not moves:
-        known = IMAPClient.has_capability
-        monkeypatch.setattr(IMAPClient, "has_capability", lambda self, name: name != "MOVE" and known(self, name))
-    assert await fetch_once(desk, replace(server.mailbox, done="Taken")) == 1
-    assert (server.flags(), len(server.flags("Taken"))) == ([], 1)
-    assert await taken(post, raw) == [1]
+@pytest.mark.parametrize(
+    ("lacks", "left"), [((), []), (("MOVE",), []), (("MOVE", "UIDPLUS"), [{b"\\Deleted"}])], ids=str
+)
+async def test_or_moved_to_a_folder_which_is_made(server: Server, desk: Desk, post: Post, lacks, left, monkeypatch):
+    """What somebody else only marked as deleted stays where it is, whatever the server can do."""
+    marked, raw = letter(), letter()
+    server.put(marked, raw)
+    with server.client() as client:
+        client.delete_messages(client.search()[:1])
+    known = IMAPClient.has_capability
+    monkeypatch.setattr(IMAPClient, "has_capability", lambda self, name: name not in lacks and known(self, name))
+    mailbox = replace(server.mailbox, done="Taken")
+    assert [await fetch_once(desk, mailbox), await fetch_once(desk, mailbox)] == [1, 0]
+    assert server.flags() == [{b"\\Deleted"}, *left]
+    assert len(server.flags("Taken")) == 1
+    assert await taken(post, marked, raw) == [0, 1]
 
 
 async def test_killed_between_the_commit_and_the_mark_it_makes_nothing_twice(
@@ -155,7 +161,14 @@ async def test_a_mailbox_that_keeps_no_marks_does_not_go_round_for_ever(
 async def test_a_mailbox_that_does_not_let_us_in(server: Server, desk: Desk, wrong: dict[str, Any]):
     with pytest.raises(MailboxUnavailableError) as raised:
         await fetch_once(desk, replace(server.mailbox, **wrong))
-    assert PASSWORD not in raised.value.detail
+    assert server.mailbox.password not in raised.value.detail
+    assert server.mailbox.password not in repr(server.mailbox)
+
+
+async def test_a_password_that_cannot_be_sent_is_a_mailbox_that_does_not_let_us_in(server: Server, desk: Desk):
+    with pytest.raises(MailboxUnavailableError) as raised:
+        await fetch_once(desk, replace(server.mailbox, password="h\u00e9"))
+    assert "e9" not in raised.value.detail
 
 
 @asynccontextmanager
@@ -213,16 +226,45 @@ async def test_a_server_that_comes_back_with_other_uids_is_read_on(server: Serve
         await until(post, before)
         with server.client() as client:
             validity = client.select_folder("INBOX")[b"UIDVALIDITY"]
-        server.stop()
-        server.start()
+        # By then it is told of news by IDLE.
+        await asyncio.sleep(1)
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.start)
         with server.client() as client:
             assert client.select_folder("INBOX")[b"UIDVALIDITY"] != validity
         # The same mail under the same UID as before, and one that is new.
-        server.put(before, new)
+        await asyncio.to_thread(server.put, before, new)
         is_back.set()
         await until(post, new)
     assert await taken(post, before, new) == [1, 1]
     assert len(said) == 2
+
+
+async def test_a_server_that_ends_in_idle_is_missed_at_once(server: Server, desk: Desk, post: Post, monkeypatch):
+    """The library says of the end of a connection what it says of silence, without waiting."""
+    asked: list[float] = []
+    known = IMAPClient.idle_check
+
+    def counted(self: IMAPClient, timeout: float) -> object:
+        asked.append(time.monotonic())
+        return known(self, timeout)
+
+    monkeypatch.setattr(IMAPClient, "idle_check", counted)
+    before, new = letter(), letter()
+    async with watching(desk, server.mailbox):
+        server.put(before)
+        await until(post, before)
+        # By then it is told of news by IDLE.
+        await asyncio.sleep(1)
+        assert asked
+        ended = time.monotonic()
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(2)
+        assert len([at for at in asked if at > ended]) < 10, "it asks without a pause"
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.put, new)
+        await until(post, new, 20)
+    assert await taken(post, before, new) == [1, 1]
 
 
 async def test_it_waits_twice_as_long_each_time_up_to_five_minutes(desk: Desk, monkeypatch: pytest.MonkeyPatch):
@@ -235,7 +277,7 @@ async def test_it_waits_twice_as_long_each_time_up_to_five_minutes(desk: Desk, m
             ended.set()
 
     monkeypatch.setattr(imap, "_pause", pause)
-    await watch(desk, Mailbox("127.0.0.1", 1, NAME, PASSWORD, security="none"), ended, print)
+    await watch(desk, Mailbox("127.0.0.1", 1, NAME, "hunter2", security="none"), ended, print)
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
 
 
@@ -244,4 +286,4 @@ async def test_no_log_line_holds_the_password_or_what_a_mail_says(server: Server
     with caplog.at_level(logging.DEBUG):
         assert await fetch_once(desk, server.mailbox) == 1
     assert "accepted by imap" in caplog.text
-    assert not [word for word in ("hunter2", "hunter3", PASSWORD) if word in caplog.text]
+    assert not [word for word in ("hunter2", "hunter3", server.password) if word in caplog.text]

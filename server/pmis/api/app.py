@@ -34,6 +34,7 @@ from pmis.api.context import Parts
 from pmis.api.direct import Application, Direct
 from pmis.api.metrics import Figures, metrics, watch_pool
 from pmis.api.middleware import Edge
+from pmis.api.proxy import Proxies
 from pmis.api.resources import Routes
 from pmis.comment.resource import RESOURCE as COMMENTS
 from pmis.identity.resource import DELEGATED, MEMBERS
@@ -141,6 +142,7 @@ def create_app(settings: Settings) -> FastAPI:
     larger = {"/imports/ocds": IMPORT_BYTES, inbound.PATH: settings.mail_max_bytes}
     app.outermost = Edge(
         inner,
+        proxies=Proxies(settings),
         max_body_bytes=settings.max_body_bytes,
         larger={prefix + path: limit for prefix in ("/api", "/api/v1") for path, limit in larger.items()},
         hsts=settings.enable_hsts,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
+from pmis.api import proxy
 from pmis.approval.propose import Request as ProposalRequest
 from pmis.identity import apitokens
 from pmis.identity.apitokens import ApiTokens, TokenScopeError
@@ -143,6 +144,13 @@ async def caller(request: Request) -> Call:
     parts = parts_of(request)
     now = parts.clock.now()
     authorization = request.headers.get("authorization")
+    if proxy.USER in request.scope and authorization is None:
+        # Any page may have made the browser send this past the proxy, which knows who sits there.
+        if request.method not in _SAFE:
+            require_same_origin(request)
+        principal = await proxy.principal_of(parts, request.scope[proxy.USER])
+        request.scope["actor"] = str(principal.id)
+        return Call(request, parts, principal, request.scope["correlation_id"], source_of(request))
     cookie = request.cookies.get(COOKIE) if authorization is None else None
     if cookie is not None:
         if request.method not in _SAFE:

@@ -27,6 +27,7 @@ from pmis.api.context import (
 )
 from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
 from pmis.api.resources import id_after, limit_of, next_link
+from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import groups, links, sessions
 from pmis.identity.oidc import (
@@ -308,6 +309,7 @@ async def begin_link(request: Request) -> Response:
     parts = call.parts
     target = _safe(said.return_to, "/return_to")
     person, state = in_person(call)
+    require_recent(call)
     if state.kind != "cookie":
         raise BrowserNeededError(
             "Sign in with a browser to link an identity: the way to the provider leads through it."

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from pmis.api.proxy import Proxies
+
 access: Final = logging.getLogger("pmis.access")
 _QUIET: Final = ("/health", "/metrics", "/api/v1/health", "/api/v1/readiness", "/api/health", "/api/readiness")
 """What is asked every few seconds by machines; logged at DEBUG."""
@@ -46,11 +48,18 @@ class Edge:
     """
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, larger: Mapping[str, int] | None = None, *, hsts: bool = False
+        self,
+        app: ASGIApp,
+        proxies: Proxies,
+        max_body_bytes: int,
+        larger: Mapping[str, int] | None = None,
+        *,
+        hsts: bool = False,
     ) -> None:
         """`larger` are the larger limits of single paths; `hsts` tells browsers to insist on HTTPS."""
         self._headers = (*_HEADERS, _HSTS) if hsts else _HEADERS
         self._app = app
+        self._proxies = proxies
         self._limit = max_body_bytes
         self._larger = larger or {}
 
@@ -59,6 +68,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        self._proxies.judge(scope)
         headers = dict(scope["headers"])
         given, traceparent = headers.get(b"x-correlation-id", b""), headers.get(b"traceparent", b"")
         if not _CORRELATION.fullmatch(given):

@@ -57,6 +57,8 @@ def serve(
         # Its own lines go where everything else goes.
         "log_config": None,
         "server_header": False,
+        # It would believe any program of this machine; `pmis.api.proxy` believes those that are named.
+        "proxy_headers": False,
         "timeout_graceful_shutdown": 10,
         "lifespan": "on",
     }

@@ -481,6 +481,27 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="The address the API listens on.")
     api_port: int = Field(8000, ge=0, le=65_535, description="The port the API listens on; 0 takes any free one.")
     api_workers: int = Field(1, ge=1, le=64, description="How many API processes serve the port.")
+    trusted_proxy_addresses: str = Field(
+        "",
+        description=(
+            "The proxies in front of the API, as addresses or networks with commas between. From them alone "
+            "`X-Forwarded-For` says where a request comes from."
+        ),
+    )
+    trusted_proxy_secret: SecretStr | None = Field(
+        None,
+        description=(
+            "What those proxies must send as `X-Proxy-Secret` to be believed, at least 32 bytes. When it is not set, "
+            "their address is enough for `X-Forwarded-For`, and they are believed nothing else."
+        ),
+    )
+    trusted_proxy_users: bool = Field(
+        False,
+        description=(
+            "Let those proxies say who asks: `X-User-Id` (a person's id or e-mail address) and `X-User-Role` (what "
+            "they may be at most, with commas between). Such headers of anybody else are ignored, always."
+        ),
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of other sites whose pages may call the API: comma-separated, or a JSON list."
     )
@@ -518,7 +539,7 @@ class Settings(BaseSettings):
 
     secret_names: ClassVar[tuple[str, ...]]
 
-    @field_validator("mail_trusted_relays")
+    @field_validator("mail_trusted_relays", "trusted_proxy_addresses")
     @classmethod
     def _networks(cls, value: str) -> str:
         for part in filter(None, map(str.strip, value.split(","))):
@@ -606,6 +627,7 @@ class Settings(BaseSettings):
         "oidc_providers",
         "sentry_dsn",
         "otel_exporter_otlp_headers",
+        "trusted_proxy_secret",
     )
     @classmethod
     def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
@@ -724,8 +746,16 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} is not set")
             elif strict and (fault := weakness(value.get_secret_value())):
                 found.append(f"{name.upper()} {fault}")
-        if not strict:
-            return found
+        if self.trusted_proxy_users:
+            needed = ("trusted_proxy_addresses", "trusted_proxy_secret")
+            found += [f"TRUSTED_PROXY_USERS is set without {one.upper()}" for one in needed if not getattr(self, one)]
+        return [*found, *self._weak()] if strict else found
+
+    def _weak(self) -> list[str]:
+        """What is good enough for a trial, and not for production."""
+        found: list[str] = []
+        if self.trusted_proxy_secret is not None and (fault := weakness(self.trusted_proxy_secret.get_secret_value())):
+            found.append(f"TRUSTED_PROXY_SECRET {fault}")
         faults = filter(None, map(weakness, self.mail_webhook_keys))
         found += [f"MAIL_WEBHOOK_SECRET or MAIL_WEBHOOK_PREVIOUS_SECRET {fault}" for fault in faults]
         faults = filter(None, map(weakness, self.previous_jwt_secrets))

@@ -188,6 +188,12 @@ class TestProduction:
             ({"database_owner_url": "postgresql://app:Password@h/d"}, "DATABASE_OWNER_URL has a default password"),
             ({"redis_url": "redis://:redis@h"}, "REDIS_URL has a default password"),
             ({"pmis_now": datetime(2026, 1, 1, tzinfo=UTC)}, "PMIS_NOW is set, which stops the clock"),
+            ({"trusted_proxy_users": True}, "TRUSTED_PROXY_USERS is set without TRUSTED_PROXY_ADDRESSES"),
+            (
+                {"trusted_proxy_users": True, "trusted_proxy_addresses": "10.0.0.1"},
+                "TRUSTED_PROXY_USERS is set without TRUSTED_PROXY_SECRET",
+            ),
+            ({"trusted_proxy_secret": "changeme" * 8}, "TRUSTED_PROXY_SECRET is a placeholder"),
         ],
     )
     def test_each_weakness_is_named(self, values, problem):
@@ -202,6 +208,10 @@ class TestProduction:
         assert settings.problems() == []
         with pytest.raises(SettingsError, match="SECRET_KEY is not set"):
             production(environment="development", secret_key=None).require_servable()
+
+    def test_a_proxy_is_believed_about_people_with_a_secret_only_wherever_it_runs(self):
+        settings = production(environment="development", trusted_proxy_users=True, trusted_proxy_addresses="10.0.0.1")
+        assert settings.problems() == ["TRUSTED_PROXY_USERS is set without TRUSTED_PROXY_SECRET"]
 
     def test_a_secret_that_is_asked_for_and_missing_says_how_to_set_it(self):
         with pytest.raises(SettingsError, match=r"SECRET_KEY is not set. Set it \(or SECRET_KEY_FILE\)"):

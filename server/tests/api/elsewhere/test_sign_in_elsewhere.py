@@ -621,6 +621,21 @@ class TestLinking:
             actor = f"person:{person}"
             assert rows == [("identity.linked", 1, actor), ("identity.unlinked", 2, actor)]
 
+    async def test_it_takes_a_fresh_proof(self, there: Office, idp: Idp):
+        """Or whoever finds a browser left open opens the account for good."""
+        browser, _, person = await self.signed_in(there, idp)
+        async with there.database.write() as session:
+            await session.execute(
+                "update identity.session set authenticated_at = authenticated_at - interval '2 days' "
+                "where person_id = %s",
+                (person,),
+            )
+            await session.commit()
+        there.parts.watch.tell(None)
+        header = {"Cookie": f"__Host-pmis={browser.cookies['__Host-pmis']}", **SAME}
+        answer = await there.post(None, "/auth/identities", {"provider": "corp"}, headers=header)
+        problem(answer, 403, "step_up_needed")
+
     async def test_linking_twice_is_linking_once(self, there: Office, idp: Idp):
         browser, subject, _ = await self.signed_in(there, idp)
         for _ in range(2):

@@ -18,8 +18,8 @@ from pmis.kit.canonical import canonical
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.paging import encode_cursor
 from pmis.ledger.idempotency import Answer
-from pmis.notify.letter import unsubscribed
 from pmis.notify.spread import DEFAULT_MAIL
+from pmis.notify.unsubscribing import unsubscribed
 
 if TYPE_CHECKING:
     from datetime import datetime

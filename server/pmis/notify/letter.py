@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -11,7 +9,6 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import aiosmtplib
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -22,13 +19,13 @@ from pmis.kit.errors import PmisError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from pmis.kit.settings import Settings
 
 SECONDS: Final = 30.0
 LISTED: Final = 50
 """How many things one mail lists; of the rest it says how many there are."""
-_PURPOSE: Final = b"pmis unsubscribe v1\0"
 
 
 class NotHandedOverError(PmisError):
@@ -59,21 +56,6 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def unsubscribe_token(secret: str, person: UUID) -> str:
-    """What ends a person's mails, without signing in, for whoever has one of them; nothing else."""
-    digest = hmac.new(secret.encode(), _PURPOSE + person.bytes, hashlib.sha256).hexdigest()
-    return f"{person.hex}.{digest[:40]}"
-
-
-def unsubscribed(secret: str, token: str) -> UUID | None:
-    """The person whom a token is of, or None for one that is not ours."""
-    try:
-        person = UUID(token.partition(".")[0])
-    except ValueError:
-        return None
-    return person if hmac.compare_digest(token.encode(), unsubscribe_token(secret, person).encode()) else None
 
 
 def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:

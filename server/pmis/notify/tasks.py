@@ -10,8 +10,9 @@ from pmis.approval.models import Approval
 from pmis.identity.principals import load_principal
 from pmis.jobs.registry import GiveUpError, Payload, Work, job
 from pmis.kit.errors import UnauthenticatedError
-from pmis.notify.letter import Letter, compose, hand_over, unsubscribe_token
+from pmis.notify.letter import Letter, compose, hand_over
 from pmis.notify.spread import MAIL, settle_overdue, tell_of, tell_of_overdue, wishes_of
+from pmis.notify.unsubscribing import unsubscribe_token
 from pmis.policy.access import Action, allowed
 
 KEPT: Final = timedelta(days=90)

@@ -15,13 +15,11 @@ from pmis.ledger.projection import Child
 from pmis.package import rules
 from pmis.package.models import Package, PackageType
 from pmis.package.schemas import (
-    BrokenSchemaError,
     PackageCreate,
     PackagePatch,
     PackageTransition,
     PackageTypeCreate,
     PackageTypePatch,
-    faults_of,
 )
 from pmis.policy.document import Writer
 from pmis.policy.lifecycle import GUARDS, Phase
@@ -157,6 +155,8 @@ class PackageNoun(Noun[Package]):
         name = change.patch.get("package_type", entity.package_type if entity else None)
         if name is None:
             return
+        from pmis.package.extra import BrokenSchemaError, faults_of  # noqa: PLC0415 - its library loads slowly
+
         row = await session.one(
             "select (doc::jsonb -> 'fields_schema')::text from state.package_type where project_id = %s and name = %s",
             (change.project_id, name),

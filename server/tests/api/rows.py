@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pmis.notify.letter import unsubscribe_token
+from pmis.notify.unsubscribing import unsubscribe_token
 from pmis.policy.document import default_policy
 from tests.builders import SECRET
 

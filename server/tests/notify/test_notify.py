@@ -22,8 +22,9 @@ from pmis.jobs.topics import CONSUMERS
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Origin
 from pmis.notify import tasks
-from pmis.notify.letter import LISTED, subject_of, unsubscribe_token, unsubscribed
+from pmis.notify.letter import LISTED, subject_of
 from pmis.notify.spread import due_after, tell_of, tell_of_overdue, whom_it_waits_for
+from pmis.notify.unsubscribing import unsubscribe_token, unsubscribed
 from pmis.policy.levels import Level
 from pmis.task.escalation import ACTOR, climb, ladder_at
 from pmis.work import KINDS

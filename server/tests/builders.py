@@ -179,10 +179,12 @@ class World:
             request = await self.request(session, who)
             try:
                 if verdict == "confirm":
-                    outcome = await decide.confirm(session, self.vault, request, identity, shown=shown)
+                    outcome = await decide.confirm(session, self.vault, request, identity, shown=shown, recent=True)
                 else:
                     said = cast("decide.VerdictName", verdict)
-                    outcome = await decide.say(session, self.vault, request, identity, said, reason=reason, shown=shown)
+                    outcome = await decide.say(
+                        session, self.vault, request, identity, said, reason=reason, shown=shown, recent=True
+                    )
             except decide.PmisError as error:
                 if error.commits:
                     await session.commit()

@@ -283,7 +283,9 @@ async def confirm_approval(request: Request, approval_id: str) -> Response:
     said = parse_input(Decide, await request.body())
 
     async def handle(session: WriteSession) -> Answer:
-        outcome = await decide.confirm(session, call.parts.vault, call.proposing(), _id(approval_id), shown=said.digest)
+        outcome = await decide.confirm(
+            session, call.parts.vault, call.proposing(), _id(approval_id), shown=said.digest, recent=is_recent(call)
+        )
         return _decided(call, outcome)
 
     return await write(call, handle)

@@ -120,6 +120,8 @@ class Call:
         """The caller as they are by now, for answers that go on; raises UnauthenticatedError for who may no more."""
         if self.token is not None:
             return (await _by_token(self.parts, bearer_of(self.request) or "", self.parts.clock.now()))[1]
+        if self.session is not None:
+            await self.parts.sessions.require(self.session.id, self.session.person_id, self.parts.clock.now())
         return await self.parts.principals.get(self.principal.person_id) if self.principal.person_id else self.principal
 
     def proposing(self, said: Proposed | None = None) -> ProposalRequest:

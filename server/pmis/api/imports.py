@@ -15,6 +15,7 @@ from pmis.api import docs
 from pmis.api.context import Call, caller, require_good_key, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
 from pmis.api.resources import Routes, flag, project_named, readable_projects
+from pmis.api.secondfactor import is_recent
 from pmis.api.secrets import reveal
 from pmis.approval.change import Operation
 from pmis.approval.models import Approval, FieldDiff
@@ -296,6 +297,7 @@ async def _submitted(
         prepared,
         confirm=confirm,
         shown=shown,
+        recent=is_recent(call),
     )
     waits = done.outcome in ("pending", "confirmation_required")
     approval = done.joined or (done.proposal.approval if done.proposal else None)

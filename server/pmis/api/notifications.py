@@ -10,7 +10,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import caller, parts_of, require_good_key, require_known_parameters
+from pmis.api.context import caller, in_person, parts_of, require_good_key, require_known_parameters
 from pmis.api.edge import write
 from pmis.api.resources import id_after, limit_of, next_link, readable_projects
 from pmis.approval.governed import Input, parse_input
@@ -126,6 +126,7 @@ async def mark_read(request: Request) -> Response:
     require_known_parameters(request, frozenset())
     docs.require_json(request)
     said = parse_input(MarkRead, await request.body())
+    in_person(call)
 
     async def handle(session: WriteSession) -> Answer:
         marked = await session.execute(
@@ -159,6 +160,7 @@ async def patch_preferences(request: Request) -> Response:
     require_known_parameters(request, frozenset())
     docs.require_json(request)
     said = parse_input(Preferences, await request.body())
+    in_person(call)
 
     async def handle(session: WriteSession) -> Answer:
         await session.execute(_WISH, (call.principal.person_id, said.mail))

@@ -118,6 +118,19 @@ def require_recent(call: Call) -> None:
         raise StepUpNeededError
 
 
+async def require_code_or_recent(call: Call) -> None:
+    """Raise StepUpNeededError for somebody with a second factor who has not given it lately.
+
+    For what asks for the password itself: to know that much is not enough where there is more to prove.
+    """
+    person = call.principal.person_id
+    if person is None or is_recent(call):
+        return
+    async with call.parts.database.read() as session:
+        if await secondfactor.is_on(session, person):
+            raise StepUpNeededError
+
+
 async def prove_second_factor(request: Request, principal: Principal, code: str | None) -> None:
     """Return when somebody, whose password was right, has no second factor or gave a good code.
 

@@ -27,7 +27,7 @@ from pmis.api.context import (
 )
 from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
 from pmis.api.resources import id_after, limit_of, next_link
-from pmis.api.secondfactor import Code, SecondFactorNeededError, prove_second_factor
+from pmis.api.secondfactor import Code, SecondFactorNeededError, prove_second_factor, require_code_or_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import sessions
 from pmis.identity.models import MAX_PASSWORD, NewPassword
@@ -313,6 +313,7 @@ async def change_password(request: Request) -> Response:
     said = parse_input(PasswordChange, await request.body())
     parts = call.parts
     person, current = _own(call)
+    await require_code_or_recent(call)
     taken = await parts.attempts.take("password", address=address_of(request), account=str(person))
     async with parts.database.read() as session:
         row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
@@ -337,7 +338,6 @@ async def change_password(request: Request) -> Response:
         fact = Fact("password.changed", {"person_id": str(person)})
         record(session, "password", uuid7(), fact, origin=origin, project_id=None)
         ended = await sessions.end_all(session, person, why="password_changed", now=now, origin=origin, but=current)
-        await session.execute("update identity.session set authenticated_at = %s where id = %s", (now, current))
         await session.commit()
     parts.watch.tell(person)
     await parts.attempts.give_back(taken)

@@ -203,7 +203,7 @@ async def say(
     *,
     reason: str | None = None,
     shown: str | None = None,
-    recent: bool = True,
+    recent: bool,
 ) -> Outcome:
     """Approve, reject or ask for changes; applies the changes when enough people have agreed.
 
@@ -271,14 +271,21 @@ async def say(
 
 
 async def confirm(
-    session: WriteSession, vault: Vault, request: Request, approval_id: UUID, *, shown: str | None = None
+    session: WriteSession, vault: Vault, request: Request, approval_id: UUID, *, shown: str | None = None, recent: bool
 ) -> Outcome:
-    """The proposer's explicit yes to the shown change; an agent cannot give it."""
+    """The proposer's explicit yes to the shown change; an agent cannot give it.
+
+    Raises StepUpNeededError unless they proved lately (`recent`) who they are, where the policy asks for that, and for
+    a seat that is lent: whoever has it decides what may well ask for it.
+    """
     approval = await _locked(session, request.principal, approval_id)
     await _require_open(session, approval, ("confirmation_required",))
     _require_digest(approval, shown)
     principal = request.principal
     may_confirm(approval.proposer.person_id, Candidate(principal.person_id or _NOBODY, frozenset(), principal.kind))
+    lends = any(change.target_type == "delegation" for change in approval.changes)
+    if not recent and (lends or Decision.from_json(approval.decision).step_up):
+        raise StepUpNeededError
     collisions = await _drift(session, approval, await load(session, _existing(approval)))
     if collisions is not None:
         return await _void(session, request, approval, *collisions)
@@ -301,7 +308,14 @@ async def withdraw(session: WriteSession, request: Request, approval_id: UUID, *
     own = request.principal.person_id
     if own is None or own != approval.proposer.person_id:
         raise MayNotDecideError("Only the proposer takes a proposal back.", why="not_the_proposer")
+    _require_same_hand(request.principal, approval)
     return await _end(session, request.origin, approval, "withdrawn", reason or "taken back by the proposer")
+
+
+def _require_same_hand(principal: Principal, approval: Approval) -> None:
+    """Raise MayNotDecideError for a service that takes up what its owner, or another service, proposed."""
+    if principal.kind == "service" and principal.ref != approval.proposer.ref:
+        raise MayNotDecideError("A service takes up only what it proposed itself.", why="not_the_proposer")
 
 
 async def revise(
@@ -319,6 +333,7 @@ async def revise(
         )
     if request.principal.person_id is None or request.principal.person_id != old.proposer.person_id:
         raise MayNotDecideError("Only the proposer revises a proposal.", why="not_the_proposer")
+    _require_same_hand(request.principal, old)
     if strangers := sorted(map(str, patches.keys() - {change.target for change in old.changes})):
         message = "the proposal does not change this record"
         raise InvalidInputError(

@@ -201,12 +201,14 @@ async def submit(
     *,
     confirm: bool = False,
     shown: str | None = None,
+    recent: bool = False,
 ) -> Submitted:
     """Propose everything that the file calls for as one change.
 
     With `confirm` a proposal that only waits for the proposer's own yes has it. `shown` is the digest of the preview
-    that the yes was said to. Raises ImportRefusedError with every item that stands against it, ImportChangedError when
-    it would do something else than was shown, and BusyError when the records moved since it was planned.
+    that the yes was said to, `recent` whether they proved lately who they are. Raises ImportRefusedError with every
+    item that stands against it, ImportChangedError when it would do something else than was shown, and BusyError when
+    the records moved since it was planned.
     """
     if prepared.errors:
         raise ImportRefusedError(prepared.name, prepared.errors)
@@ -230,7 +232,9 @@ async def submit(
         if await holds(session, vault, approval, prepared.digest):
             own = approval.proposer.person_id == principal.person_id
             if approval.status == "confirmation_required" and confirming and own:
-                outcome = await decide.confirm(session, vault, request, approval.id, shown=approval.digest)
+                outcome = await decide.confirm(
+                    session, vault, request, approval.id, shown=approval.digest, recent=recent
+                )
                 return Submitted(prepared, outcome.outcome, outcome)
             waits = "confirmation_required" if approval.status == "confirmation_required" else "pending"
             return Submitted(prepared, waits, joined=approval)
@@ -242,7 +246,9 @@ async def submit(
     except PmisError as error:
         raise await _explained(session, request, prepared, changes, error) from None
     if outcome.outcome == "confirmation_required" and confirming and outcome.approval is not None:
-        outcome = await decide.confirm(session, vault, request, outcome.approval.id, shown=outcome.approval.digest)
+        outcome = await decide.confirm(
+            session, vault, request, outcome.approval.id, shown=outcome.approval.digest, recent=recent
+        )
     return Submitted(prepared, outcome.outcome, outcome)
 
 

@@ -63,7 +63,9 @@ class _Stage:
     async def settle(self, outcome: Outcome, proposer: str) -> None:
         """Let the others agree until it is applied."""
         if outcome.outcome == "confirmation_required" and outcome.approval:
-            await decide.confirm(self.session, self.vault, await self.request(proposer), outcome.approval.id)
+            await decide.confirm(
+                self.session, self.vault, await self.request(proposer), outcome.approval.id, recent=True
+            )
             return
         for who in ("admin", "executive"):
             approval = outcome.approval
@@ -77,6 +79,7 @@ class _Stage:
                 "approve",
                 reason="As agreed.",
                 shown=approval.digest,
+                recent=True,
             )
 
     async def do(

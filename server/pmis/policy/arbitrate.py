@@ -200,9 +200,12 @@ def arbitrate_all(changes: Sequence[Facts], policy: Policy) -> Decision:
         uncertainty = max(one.uncertainty for one in judgements)
         steps = {step.id: step.step for step in waiting.steps} if waiting is not None else {}
         serial = waiting is not None and waiting.order is Order.SERIAL
+        again = waiting is not None and waiting.step_up
         if route in APPROVAL_ROUTES and tiers:
             steps.update((step.id, step) for _, step in tiers if step.id not in steps)
             serial = serial or policy.tiers.order is Order.SERIAL
+            # A large amount is an executive's decision, whatever the route is called.
+            again = again or policy.approvals.executive_approval.step_up
         return Decision(
             route=route,
             impact=impact,
@@ -217,7 +220,7 @@ def arbitrate_all(changes: Sequence[Facts], policy: Policy) -> Decision:
             remind_hours=waiting.remind_hours if waiting is not None else None,
             deadline_hours=waiting.deadline_hours if waiting is not None else None,
             notify_at_once=waiting is not None and waiting.notify_at_once,
-            step_up=waiting is not None and waiting.step_up,
+            step_up=again,
             policy_version=policy.version,
         )
 

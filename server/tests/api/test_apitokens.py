@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -313,6 +314,44 @@ class TestRefusals:
         assert (await ask(office, tokens["analyst"], "POST", confirming)).status_code == 403
         assert applied(await office.post("analyst", confirming, {"digest": approval["digest"]}))["title"] == "y"
         assert ok(await ask(office, tokens["admin2"], "GET", "/approvals?waiting_for=me"))["items"] == []
+
+    async def test_it_takes_back_only_what_came_through_it(self, office: Office):
+        _, token = await make_token(office, "analyst", scope="write")
+        package = await office.a.make_package()
+        for by_token in (False, True):
+            said = {"title": f"z{by_token}", "impact_level": "high"}
+            made = (
+                await ask(office, token, "PATCH", f"/packages/{package.id}", said)
+                if by_token
+                else await office.patch("analyst", f"/packages/{package.id}", said)
+            )
+            path = f"/approvals/{waits(made)['id']}/withdraw"
+            if by_token:
+                assert ok(await ask(office, token, "POST", path, {}))["status"] == "withdrawn"
+            else:
+                problem(await ask(office, token, "POST", path, {}), 403, "may_not_decide")
+
+    async def test_it_changes_neither_people_nor_roles_nor_seats(self, office: Office):
+        _, token = await make_token(office, "admin", scope="write")
+        now = office.parts.clock.now()
+        lent = {
+            "project": str(office.a.project),
+            "to_person": str(office.person("admin2")),
+            "starts_at": now.isoformat(),
+            "ends_at": (now + timedelta(days=1)).isoformat(),
+        }
+        joined = {"project": str(office.a.project), "person_id": str(office.person("root")), "roles": ["viewer"]}
+        for path, said in (("/delegations", lent), ("/memberships", joined)):
+            told = problem(await ask(office, token, "POST", path, said), 403, "policy_refused")
+            assert "governance.people" in str(told["reasons"])
+
+    async def test_it_leaves_its_owners_notifications_alone(self, office: Office):
+        _, token = await make_token(office, "admin", scope="write")
+        for method, path, said in (
+            ("POST", "/notifications/read", {}),
+            ("PATCH", "/notifications/preferences", {"mail": "never"}),
+        ):
+            problem(await ask(office, token, method, path, said), 403, "person_needed")
 
     async def test_nobody_agrees_to_what_their_own_token_proposed(self, office: Office):
         _, token = await make_token(office, "admin", scope="write")

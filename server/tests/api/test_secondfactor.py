@@ -17,7 +17,7 @@ from pmis.approval.errors import StepUpNeededError
 from pmis.identity import secondfactor
 from pmis.identity.secondfactor import code_at, step_of
 from pmis.policy.levels import Level
-from tests.api.expect import ok, problem
+from tests.api.expect import ok, problem, waits
 from tests.api.office import PASSWORD, PREFIX, make_token, serving, settings_for
 from tests.api.test_cookies import SAME, signed_in
 from tests.api.test_sessions import bearer, facts, sign_in, sign_up
@@ -322,6 +322,40 @@ class TestStepUp:
         await make_stale(office, who.told["session_id"], 14.5)
         async with strict(office) as client:
             ok(await client.post(f"{PREFIX}/approvals/{approval.id}/approve", json={}, headers=who.headers))
+
+    async def test_a_seat_is_lent_with_a_fresh_proof(self, office: Office):
+        """Whoever gets it decides with a fresh proof of their own."""
+        who = await chief(office)
+        begins = office.parts.clock.now()
+        said = {
+            "project": str(office.a.project),
+            "to_person": str(office.person("admin2")),
+            "starts_at": begins.isoformat(),
+            "ends_at": (begins + timedelta(days=1)).isoformat(),
+        }
+        approval = waits(await who.post("/delegations", said), "confirmation_required")
+        await make_stale(office, who.told["session_id"])
+        path = f"{PREFIX}/approvals/{approval['id']}/confirm"
+        async with strict(office) as client:
+            problem(await client.post(path, json={}, headers=who.headers), 403, "step_up_needed")
+            ok(await client.post(f"{PREFIX}/auth/reauthenticate", json={"password": PASSWORD}, headers=who.headers))
+            ok(await client.post(path, json={}, headers=who.headers))
+
+    async def test_a_new_password_is_no_proof(self, ann: Somebody):
+        """Knowing the old one is half of it for who has a second factor, and is never a code."""
+        office, path = ann.office, f"{PREFIX}/auth/password"
+        session_id = ok(await ann.login(ann.code()))["session_id"]
+        told = ok(await ann.login(ann.code()))
+        said = {"current_password": PASSWORD, "new_password": "another horse, another battery"}
+        await make_stale(office, told["session_id"])
+        async with strict(office) as client:
+            problem(await client.post(path, json=said, headers=bearer(told["access_token"])), 403, "step_up_needed")
+        assert await facts(office, session_id) == ["session.started"]
+        other = await somebody(office)
+        await make_stale(office, other.told["session_id"])
+        async with strict(office) as client:
+            ok(await client.post(path, json=said, headers=other.headers))
+            problem(await client.post(f"{PREFIX}/auth/second-factor", headers=other.headers), 403, "step_up_needed")
 
     async def test_a_refreshed_token_is_not_fresh(self, office: Office):
         who, approval = await chief(office), await executive(office)

@@ -195,7 +195,7 @@ class TestWaitsFor:
                 async with world.database.write() as session:
                     try:
                         await decide.say(
-                            session, world.vault, await world.request(session, who), approval.id, "approve"
+                            session, world.vault, await world.request(session, who), approval.id, "approve", recent=True
                         )
                     except (DecisionRefusedError, NotFoundError):
                         continue

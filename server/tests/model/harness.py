@@ -523,13 +523,15 @@ class Example:
                 digest = self._digest(waiting) if shown == "right" else shown and "0" * 64
                 try:
                     if verdict == "confirm":
-                        found: Any = await decide.confirm(session, vault, request, waiting.id, shown=digest)
+                        found: Any = await decide.confirm(
+                            session, vault, request, waiting.id, shown=digest, recent=True
+                        )
                     elif verdict == "withdraw":
                         found = await decide.withdraw(session, request, waiting.id, reason=None)
                     else:
                         said = cast("decide.VerdictName", verdict)
                         found = await decide.say(
-                            session, vault, request, waiting.id, said, reason="Because.", shown=digest
+                            session, vault, request, waiting.id, said, reason="Because.", shown=digest, recent=True
                         )
                 except PmisError as error:
                     if error.commits:

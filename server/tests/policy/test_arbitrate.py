@@ -309,6 +309,12 @@ class TestTiers:
         assert (decision.route, decision.rule) == (Route.APPROVAL_REQUIRED, "tier.executive")
         assert [step.id for step in decision.steps] == ["admin", "executive"]
         assert decision.expires_hours == 336
+        assert decision.step_up  # an executive is asked, and that takes a fresh proof
+
+    def test_a_tier_asks_for_no_fresh_proof_where_executives_are_not_asked_for_one(self):
+        document = self.tiered().model_dump(mode="json", by_alias=True)
+        document["approvals"]["EXECUTIVE_APPROVAL"]["step_up"] = False
+        assert not arbitrate(self.big(), Policy.parse(document)).step_up
 
     def test_a_tier_does_not_soften_a_refusal(self):
         decision = arbitrate(self.big("patch", status="completed"), self.tiered())

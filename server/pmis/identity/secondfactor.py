@@ -96,8 +96,8 @@ async def is_on(session: Session, person: UUID) -> bool:
 async def standing(session: Session, person: UUID) -> tuple[datetime | None, int]:
     """Since when the person has a second factor, and how many recovery codes are left."""
     row = await session.one(
-        "select confirmed_at, (select count(*) from identity.recovery_code r "
-        "where r.person_id = f.person_id and r.used_at is null) from identity.second_factor f where person_id = %s",
+        "select confirmed_at, cardinality(array(select 1 from identity.recovery_code r "
+        "where r.person_id = f.person_id and r.used_at is null)) from identity.second_factor f where person_id = %s",
         (person,),
     )
     return (row[0], row[1]) if row else (None, 0)

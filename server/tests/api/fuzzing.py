@@ -223,7 +223,7 @@ class Judge:
         writes = not name.startswith("GET ") or operation in WRITING_READS
         if told.status < 400 and writes and not dry and operation not in SILENT_WRITES:
             return
-        if (operation, told.status) in {("login", 401), ("change_password", 403)}:
+        if (operation, told.status) in {("login", 401), ("change_password", 403), ("reauthenticate", 403)}:
             return  # that somebody failed is an event
         if told.status == 409 and json.loads(told.body).get("code") in COMMITTED_REFUSALS:
             return

@@ -183,7 +183,7 @@ class Gates:
             for who, path in requests(self.office, row):
                 answer = await self.read(who, row, path)
                 body = answer.json() if answer.headers.get("content-type") == "application/json" else {}
-                if "items" not in body:
+                if not {"items", "next"} <= body.keys():
                     continue
                 page = await self.read(who, row, with_query(path, "limit=1"))
                 if page.json()["next"]:

@@ -130,7 +130,9 @@ class SessionOut(BaseModel):
     client: str = Field(description="What the program called itself that signed in.")
     started_at: datetime
     last_used_at: datetime = Field(description="When it was signed in or refreshed last.")
-    authenticated_at: datetime = Field(description="When a password was given last.")
+    authenticated_at: datetime = Field(
+        description="When one last proved who one is; 1970, where a provider did not say when that was."
+    )
     expires_at: datetime
     current: bool = Field(description="Whether this request was made in it.")
 

@@ -98,7 +98,7 @@ class StepUpNeededError(ForbiddenError):
         """Say what to do."""
         super().__init__(
             "This needs a fresh proof of who you are. Give your password again (POST /auth/reauthenticate, "
-            "`pmis reauthenticate`), and repeat it."
+            "`pmis reauthenticate`), or sign in at your provider with `fresh=true`, and repeat it."
         )
 
 

@@ -79,8 +79,12 @@ class Fuzz:
 
     @property
     def operations(self) -> list[APIOperation[Any, Any, Any, Any]]:
-        """All of them."""
-        return [cast("Any", one).ok() for one in self.schema.get_all_operations()]
+        """All of them, in the order of what they let in: dealt out in turn, each part has its share of each kind.
+
+        Reads let in most, then lists (which have filters to get wrong); writes let in little of what is made up.
+        """
+        found = [cast("Any", one).ok() for one in self.schema.get_all_operations()]
+        return sorted(found, key=lambda one: (one.method, "{" in one.path, one.path))
 
     def everything(self, operation: APIOperation[Any, Any, Any, Any], place: int) -> None:
         """Both modes, about records that there are and records that there are not; which ones depends on the place."""
@@ -163,8 +167,7 @@ def test_every_answer_is_one_that_is_described(ground: Ground, part: int, record
         assert not judge.found, "\n".join(judge.found.values())
         assert judge.cases >= SHARE
         answered = sum(count for status, count in judge.statuses.items() if status < 400)
-        # One part has most of what signs people in, which lets in little of what is made up.
-        assert answered >= judge.cases // 20, "nothing is let in, so that something is kept out proves little"
+        assert answered >= judge.cases // 10, "nothing is let in, so that something is kept out proves little"
 
 
 def test_the_size_of_the_proof():

@@ -19,11 +19,10 @@ app = typer.Typer()
 
 
 def _logging(settings: Settings, process: str) -> None:
-    from pmis.kit import faults, logs, traces  # noqa: PLC0415 - see the package
+    from pmis.kit import faults, logs  # noqa: PLC0415 - see the package
 
     logs.configure(settings, process)
     faults.configure(settings, process)
-    traces.configure(settings, process)
 
 
 def _until_told() -> threading.Event:
@@ -63,12 +62,14 @@ def worker(
     SIGTERM lets the jobs that run end within ten seconds, and gives back those that do not.
     """
     from pmis.jobs.worker import serve  # noqa: PLC0415 - see the package
+    from pmis.kit import traces  # noqa: PLC0415
     from pmis.kit.settings import load_settings  # noqa: PLC0415
     from pmis.work import KINDS  # noqa: PLC0415
 
     settings = load_settings()
     settings.require_servable()
     _logging(settings, "worker")
+    traces.configure(settings, "worker")
     raise typer.Exit(serve(settings, KINDS, concurrency=concurrency))
 
 

@@ -7,5 +7,5 @@ them.
 
 `data` makes the packages; `floor` is the program to beat and `redmine` a peer; `targets` start them and say which
 requests each scenario sends; `load` sends them; `measure` watches the processes and the database; `report` prints and
-judges.
+judges. `ladder` and `mail` stand for themselves: how long the overdue ladder takes, and a mail until it is filed.
 """

@@ -8,22 +8,21 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
-from starlette.responses import Response
+from starlette.responses import Response  # noqa: TC002 - the same
 
 from pmis.api import docs
-from pmis.api.context import caller, in_person, require_good_key, require_known_parameters, uuid_or_none
+from pmis.api.context import uuid_or_none
 from pmis.api.metrics import TOKENS_ISSUED
-from pmis.api.resources import id_after, limit_of, next_link, project_named
+from pmis.api.own import json_answer, own_page, own_write
+from pmis.api.resources import project_named
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import apitokens
-from pmis.identity.sessions import person_origin
-from pmis.kit.canonical import canonical
 from pmis.kit.errors import InvalidInputError, NotFoundError
-from pmis.kit.paging import encode_cursor
 from pmis.kit.text import Line  # noqa: TC001
 
 if TYPE_CHECKING:
+    from pmis.api.context import Call
     from pmis.kit.db import Row
 
 router = docs.RouteTable("sign-in")
@@ -84,7 +83,7 @@ class TokenRevoked(BaseModel):
     revoked: int
 
 
-def _shown(row: Row) -> dict[str, Any]:
+def _shown(row: Row, _: Call) -> dict[str, Any]:
     told = dict(zip(apitokens.LISTED, row, strict=True))
     scopes = told.pop("scopes")
     return {
@@ -97,24 +96,12 @@ def _shown(row: Row) -> dict[str, Any]:
 
 async def list_tokens(request: Request) -> Response:
     """The caller's own tokens."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset({"cursor", "limit"}))
-    person, _ = in_person(call)
-    limit = limit_of(request)
-    async with call.parts.database.read() as session:
-        rows = await apitokens.tokens_of(session, person, after=id_after(request), limit=limit + 1)
-    following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
-    body = {"items": [_shown(row) for row in rows[:limit]], "next": following}
-    return Response(canonical(body), 200, next_link(request, following), "application/json")
+    return await own_page(request, apitokens.tokens_of, _shown)
 
 
 async def create_token(request: Request) -> Response:
     """Make a token for a program."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, _ = in_person(call)
+    call, person, _ = await own_write(request)
     said = parse_input(TokenCreate, await request.body())
     require_recent(call)
     parts = call.parts
@@ -136,31 +123,26 @@ async def create_token(request: Request) -> Response:
             projects=projects,
             lifetime=timedelta(days=said.expires_in_days),
             now=now,
-            origin=person_origin(call.principal, call.source, call.correlation_id),
+            origin=call.origin,
         )
         row = await session.one(apitokens.SELECTED + "where id = %s", (identity,))
         await session.commit()
     TOKENS_ISSUED.labels("api").inc()
-    shown = _shown(row) if row else {}
-    return Response(canonical({**shown, "token": token}), 201, None, "application/json")
+    shown = _shown(row, call) if row else {}
+    return json_answer({**shown, "token": token}, 201)
 
 
 async def revoke_token(request: Request, token_id: str) -> Response:
     """End one of the caller's own tokens."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, _ = in_person(call)
+    call, person, _ = await own_write(request)
     wanted = uuid_or_none(token_id)
     if wanted is None:
         raise NotFoundError("There is no such token.")
-    origin = person_origin(call.principal, call.source, call.correlation_id)
     async with call.parts.database.write() as session:
-        await apitokens.revoke(session, wanted, person, now=call.parts.clock.now(), origin=origin)
+        await apitokens.revoke(session, wanted, person, now=call.parts.clock.now(), origin=call.origin)
         await session.commit()
     call.parts.watch.tell(person)
-    return Response(canonical({"revoked": 1}), 200, None, "application/json")
+    return json_answer({"revoked": 1})
 
 
 docs.route(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pmis.api import proxy
 from pmis.approval.propose import Request as ProposalRequest
+from pmis.approval.propose import actor_of
 from pmis.identity import apitokens
 from pmis.identity.apitokens import ApiTokens, TokenScopeError
 from pmis.identity.attempts import Attempts
@@ -27,6 +28,7 @@ from pmis.kit.errors import (
     NotFoundError,
     UnauthenticatedError,
 )
+from pmis.ledger.event import Origin
 from pmis.ledger.idempotency import require_key
 from pmis.ledger.vault import Vault
 from pmis.policy.levels import Level
@@ -115,6 +117,11 @@ class Call:
     source: Source
     session: SessionState | None = None
     token: ApiToken | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Where the facts of this call come from."""
+        return origin_of(self.request, self.principal)
 
     async def standing(self) -> Principal:
         """The caller as they are by now, for answers that go on; raises UnauthenticatedError for who may no more."""
@@ -247,6 +254,11 @@ def _is_own(origin: str, host: str) -> bool:
 def source_of(request: Request) -> Source:
     """What kind of program asks: our command line, or any other."""
     return "cli" if request.headers.get("user-agent", "").startswith("pmis-cli/") else "api"
+
+
+def origin_of(request: Request, principal: Principal) -> Origin:
+    """Where a fact comes from that somebody causes by this request."""
+    return Origin(actor_of(principal), source_of(request), request.scope["correlation_id"])
 
 
 def address_of(request: Request) -> str:

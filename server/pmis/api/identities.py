@@ -16,17 +16,15 @@ from pmis.api import docs
 from pmis.api.context import (
     COOKIE,
     address_of,
-    caller,
     client_of,
-    in_person,
+    origin_of,
     parts_of,
-    require_good_key,
     require_known_parameters,
     source_of,
     uuid_or_none,
 )
 from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
-from pmis.api.resources import id_after, limit_of, next_link
+from pmis.api.own import json_answer, own_page, own_write
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import groups, links, sessions
@@ -41,16 +39,14 @@ from pmis.identity.oidc import (
     safe_return,
 )
 from pmis.identity.principals import load_principal
-from pmis.kit.canonical import canonical
 from pmis.kit.errors import ConflictError, InvalidInputError, NotFoundError, PmisError, UnavailableError
 from pmis.kit.ids import uuid7
-from pmis.kit.paging import encode_cursor
 from pmis.kit.text import Line  # noqa: TC001
 from pmis.ledger.event import Fact, Origin
 from pmis.ledger.store import record
 
 if TYPE_CHECKING:
-    from pmis.api.context import Parts
+    from pmis.api.context import Call, Parts
     from pmis.kit.db import Row
 
 router = docs.RouteTable("sign-in")
@@ -111,10 +107,6 @@ class Unlinked(BaseModel):
     removed: int
 
 
-def _json(body: dict[str, Any]) -> Response:
-    return Response(canonical(body), 200, None, "application/json")
-
-
 def _go(location: str) -> Response:
     return Response(b"", 303, {"Location": location})
 
@@ -156,7 +148,7 @@ async def list_providers(request: Request) -> Response:
         {"name": name, "title": party.provider.shown, "start": f"/api/v1/auth/oidc/{name}/start"}
         for name, party in parts_of(request).parties.items()
     ]
-    return _json({"items": items})
+    return json_answer({"items": items})
 
 
 async def start_sign_in(request: Request, provider: str) -> Response:
@@ -245,7 +237,7 @@ async def _opened(request: Request, party: RelyingParty, flow: Flow, identity: I
             client=client_of(request),
             now=now,
             lifetimes=parts.lifetimes,
-            origin=sessions.person_origin(principal, source_of(request), request.scope["correlation_id"]),
+            origin=origin_of(request, principal),
         )
         session.defer(
             "update identity.session set authenticated_at = %s where id = %s",
@@ -267,7 +259,7 @@ async def _link(request: Request, party: RelyingParty, flow: Flow, identity: Ide
     if str(state.person_id) != flow.link_person:
         raise SignInRefusedError("another_person", "Somebody else has signed in meanwhile. Begin again.")
     principal = await parts.principals.get(state.person_id)
-    origin = sessions.person_origin(principal, source_of(request), request.scope["correlation_id"])
+    origin = origin_of(request, principal)
     async with parts.database.write() as session:
         await links.link(session, identity, state.person_id, party.provider, because="person", now=now, origin=origin)
         await session.commit()
@@ -301,14 +293,10 @@ class BrowserNeededError(ConflictError):
 
 async def begin_link(request: Request) -> Response:
     """Begin to link one's account to an identity at a provider."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
+    call, person, state = await own_write(request)
     said = parse_input(IdentityLink, await request.body())
     parts = call.parts
     target = _safe(said.return_to, "/return_to")
-    person, state = in_person(call)
     require_recent(call)
     if state.kind != "cookie":
         raise BrowserNeededError(
@@ -316,25 +304,17 @@ async def begin_link(request: Request) -> Response:
         )
     party = _party(parts, said.provider)
     flow = new_flow(said.provider, return_to=target, now=parts.clock.now(), link_person=str(person))
-    response = _json({"location": await party.begin(flow, _redirect_uri(parts, said.provider))})
+    response = json_answer({"location": await party.begin(flow, _redirect_uri(parts, said.provider))})
     _keep(response, _flow_cookie(flow.state), parts.flows.seal(flow), int(LIFETIME.total_seconds()))
     return response
 
 
 async def list_identities(request: Request) -> Response:
     """The identities that open the caller's account."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset({"cursor", "limit"}))
-    person, _ = in_person(call)
-    limit = limit_of(request)
-    async with call.parts.database.read() as session:
-        rows = await links.links_of(session, person, after=id_after(request), limit=limit + 1)
-    following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
-    body = {"items": [_shown(row) for row in rows[:limit]], "next": following}
-    return Response(canonical(body), 200, next_link(request, following), "application/json")
+    return await own_page(request, links.links_of, _shown)
 
 
-def _shown(row: Row) -> dict[str, Any]:
+def _shown(row: Row, _: Call) -> dict[str, Any]:
     identity, provider, linked, used = row
     return {
         "id": str(identity),
@@ -346,19 +326,14 @@ def _shown(row: Row) -> dict[str, Any]:
 
 async def remove_identity(request: Request, identity_id: str) -> Response:
     """Let one of the caller's identities open their account no more."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, _ = in_person(call)
+    call, person, _ = await own_write(request)
     wanted = uuid_or_none(identity_id)
     if wanted is None:
         raise NotFoundError("There is no such identity.")
-    origin = sessions.person_origin(call.principal, call.source, call.correlation_id)
     async with call.parts.database.write() as session:
-        await links.unlink(session, wanted, person, origin=origin)
+        await links.unlink(session, wanted, person, origin=call.origin)
         await session.commit()
-    return _json({"removed": 1})
+    return json_answer({"removed": 1})
 
 
 _SAFE: Final = "Only a path of this very site is taken."

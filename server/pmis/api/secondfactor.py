@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
-from starlette.responses import Response
+from starlette.responses import Response  # noqa: TC002 - the same
 
 from pmis.api import docs
 from pmis.api.context import (
@@ -15,13 +15,13 @@ from pmis.api.context import (
     address_of,
     caller,
     in_person,
+    origin_of,
     parts_of,
-    require_good_key,
     require_known_parameters,
     set_cookie,
-    source_of,
 )
 from pmis.api.metrics import SIGN_IN_FAILURES
+from pmis.api.own import json_answer, own_write
 from pmis.api.people import find_person
 from pmis.approval.errors import StepUpNeededError
 from pmis.approval.governed import Input, parse_input
@@ -29,7 +29,6 @@ from pmis.identity import secondfactor, sessions
 from pmis.identity.models import MAX_PASSWORD
 from pmis.identity.passwords import verify_password
 from pmis.identity.secondfactor import WrongCodeError
-from pmis.kit.canonical import canonical
 from pmis.kit.errors import ForbiddenError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Fact
@@ -37,7 +36,6 @@ from pmis.ledger.store import record
 from pmis.policy.access import Action, authorize
 
 if TYPE_CHECKING:
-    from pmis.ledger.event import Origin
     from pmis.policy.access import Principal
 
 router = docs.RouteTable("sign-in")
@@ -145,7 +143,7 @@ async def prove_second_factor(request: Request, principal: Principal, code: str 
     if code is None:
         raise SecondFactorNeededError("Give `code` too: what your authenticator shows, or a recovery code.")
     taken = await parts.attempts.take("code", address=address_of(request), account=str(person))
-    origin = sessions.person_origin(principal, source_of(request), request.scope["correlation_id"])
+    origin = origin_of(request, principal)
     async with parts.database.write() as session:
         good = await secondfactor.take(session, parts.vault, person, code, now=parts.clock.now(), origin=origin)
         if not good:
@@ -158,21 +156,9 @@ async def prove_second_factor(request: Request, principal: Principal, code: str 
     await parts.attempts.give_back(taken)
 
 
-def _json(body: dict[str, Any]) -> Response:
-    return Response(canonical(body), 200, None, "application/json")
-
-
-def _origin(call: Call) -> Origin:
-    return sessions.person_origin(call.principal, call.source, call.correlation_id)
-
-
 async def reauthenticate(request: Request) -> Response:
     """Prove again who one is, in the session that one has."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, current = in_person(call)
+    call, person, current = await own_write(request)
     said = parse_input(Reauthentication, await request.body())
     parts = call.parts
     taken = await parts.attempts.take("password", address=address_of(request), account=str(person))
@@ -182,18 +168,18 @@ async def reauthenticate(request: Request) -> Response:
         SIGN_IN_FAILURES.labels("password").inc()
         async with parts.database.write() as session:
             fact = Fact("signin.failed", {"person_id": str(person), "because": "reauthentication"})
-            record(session, "signin", uuid7(), fact, origin=_origin(call), project_id=None)
+            record(session, "signin", uuid7(), fact, origin=call.origin, project_id=None)
             await session.commit()
         raise sessions.WrongPasswordError("The password is wrong.")
     await parts.attempts.give_back(taken)
     await prove_second_factor(request, call.principal, said.code)
     now = parts.clock.now()
     async with parts.database.write() as session:
-        cookie = await sessions.prove_again(session, current.id, person, now=now, origin=_origin(call))
+        cookie = await sessions.prove_again(session, current.id, person, now=now, origin=call.origin)
         await session.commit()
     parts.watch.tell(person)
     until = now + timedelta(minutes=parts.settings.step_up_minutes)
-    response = _json({"authenticated_at": now.isoformat(), "recent_until": until.isoformat()})
+    response = json_answer({"authenticated_at": now.isoformat(), "recent_until": until.isoformat()})
     if cookie is not None:
         set_cookie(response, cookie, int((current.expires_at - now).total_seconds()))
     return response
@@ -207,82 +193,66 @@ async def get_second_factor(request: Request) -> Response:
     async with call.parts.database.read() as session:
         since, left = await secondfactor.standing(session, person)
     told = {"enabled": since is not None, "since": since.isoformat() if since else None}
-    return _json({**told, "recovery_codes_left": left})
+    return json_answer({**told, "recovery_codes_left": left})
 
 
 async def begin_second_factor(request: Request) -> Response:
     """A secret for an authenticator."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, _ = in_person(call)
+    call, person, _ = await own_write(request)
     require_recent(call)
     parts = call.parts
     async with parts.database.write() as session:
         secret, uri = await secondfactor.enrol(session, parts.vault, person, call.principal.name, parts.clock.now())
         await session.commit()
-    return _json({"secret": secret, "uri": uri})
+    return json_answer({"secret": secret, "uri": uri})
 
 
 async def confirm_second_factor(request: Request) -> Response:
     """Let the second factor count from now on."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, current = in_person(call)
+    call, person, current = await own_write(request)
     said = parse_input(SecondFactorCode, await request.body())
     require_recent(call)
     parts, now = call.parts, call.parts.clock.now()
     taken = await parts.attempts.take("code", address=address_of(request), account=str(person))
     async with parts.database.write() as session:
-        codes = await secondfactor.confirm(session, parts.vault, person, said.code, now=now, origin=_origin(call))
+        codes = await secondfactor.confirm(session, parts.vault, person, said.code, now=now, origin=call.origin)
         ended = await sessions.end_all(
-            session, person, why="second_factor", now=now, origin=_origin(call), but=current.id
+            session, person, why="second_factor", now=now, origin=call.origin, but=current.id
         )
         await session.commit()
     parts.watch.tell(person)
     await parts.attempts.give_back(taken)
-    return _json({"recovery_codes": codes, "ended": ended})
+    return json_answer({"recovery_codes": codes, "ended": ended})
 
 
 async def remove_second_factor(request: Request) -> Response:
     """Do without."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, _ = in_person(call)
+    call, person, _ = await own_write(request)
     require_recent(call)
     async with call.parts.database.write() as session:
-        removed = await secondfactor.remove(session, person, because="own", origin=_origin(call))
+        removed = await secondfactor.remove(session, person, because="own", origin=call.origin)
         await session.commit()
-    return _json({"removed": int(removed)})
+    return json_answer({"removed": int(removed)})
 
 
 async def reset_second_factor(request: Request, reference: str) -> Response:
     """Take away the second factor of somebody who lost it."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
+    call, own, _ = await own_write(request)
     async with call.parts.database.read() as session:
         person, _ = await find_person(session, call, reference)
     authorize(call.principal, Action.ADMINISTER, None)
-    own, _ = in_person(call)
     if person == own:
         raise ForbiddenError("Another administrator resets yours; with a code you remove it yourself.")
     require_recent(call)
     now = call.parts.clock.now()
     async with call.parts.database.write() as session:
-        removed = await secondfactor.remove(session, person, because="reset", origin=_origin(call))
+        removed = await secondfactor.remove(session, person, because="reset", origin=call.origin)
         if removed:
             # Whoever signed in with it has to sign in anew: it may have been lost to somebody.
-            await sessions.end_all(session, person, why="second_factor_reset", now=now, origin=_origin(call))
+            await sessions.end_all(session, person, why="second_factor_reset", now=now, origin=call.origin)
         await session.commit()
     call.parts.watch.tell(person)
-    return _json({"removed": int(removed)})
+    return json_answer({"removed": int(removed)})
 
 
 _WRITES = (400, 401, 403, 404, 409, 413, 415, 422, 503)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
-from starlette.responses import Response
+from starlette.responses import Response  # noqa: TC002 - the same
 
 from pmis.api import docs
 from pmis.api.context import (
@@ -16,9 +17,8 @@ from pmis.api.context import (
     address_of,
     caller,
     client_of,
-    in_person,
+    origin_of,
     parts_of,
-    require_good_key,
     require_known_parameters,
     require_same_origin,
     set_cookie,
@@ -26,17 +26,15 @@ from pmis.api.context import (
     uuid_or_none,
 )
 from pmis.api.metrics import SIGN_IN_FAILURES, TOKENS_ISSUED
-from pmis.api.resources import id_after, limit_of, next_link
+from pmis.api.own import json_answer, own_page, own_write, require_plain_write
 from pmis.api.secondfactor import Code, SecondFactorNeededError, prove_second_factor, require_code_or_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import sessions
 from pmis.identity.models import MAX_PASSWORD, NewPassword
 from pmis.identity.passwords import hash_password_soon, needs_rehash, verify_password
 from pmis.identity.principals import load_principal
-from pmis.kit.canonical import canonical
 from pmis.kit.errors import BusyError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
-from pmis.kit.paging import encode_cursor
 from pmis.kit.text import Line  # noqa: TC001
 from pmis.ledger.event import Fact, Origin
 from pmis.ledger.store import record
@@ -170,16 +168,12 @@ class Me(BaseModel):
     token: UsedToken | None = Field(description="The API token that was sent, when it was one.")
 
 
-def _json(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(canonical(body), status, None, "application/json")
-
-
 def _granted(parts: Parts, granted: sessions.Granted) -> Response:
     now = parts.clock.now()
     TOKENS_ISSUED.labels("access").inc()
     TOKENS_ISSUED.labels("refresh").inc()
     lifetime = min(parts.tokens.lifetime, granted.expires_at - now)
-    return _json(
+    return json_answer(
         {
             "access_token": parts.tokens.issue(granted.person_id, granted.session_id, now),
             "token_type": "bearer",
@@ -193,9 +187,7 @@ def _granted(parts: Parts, granted: sessions.Granted) -> Response:
 
 async def login(request: Request) -> Response:
     """Answer tokens for the right password; the same refusal, after the same time, for everything else."""
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
+    require_plain_write(request)
     said = parse_input(Login, await request.body())
     if said.session == "cookie":
         # Nor does another site's page sign anybody in here, as somebody else than they think.
@@ -208,7 +200,7 @@ async def login(request: Request) -> Response:
     except SecondFactorNeededError:
         await parts.attempts.give_back(taken)
         raise
-    origin = sessions.person_origin(principal, source_of(request), request.scope["correlation_id"])
+    origin = origin_of(request, principal)
     begin = sessions.begin_in_browser if said.session == "cookie" else sessions.begin
     async with parts.database.write() as session:
         begun = begin(
@@ -227,7 +219,7 @@ async def login(request: Request) -> Response:
 def _browsing(parts: Parts, begun: sessions.Browsing) -> Response:
     TOKENS_ISSUED.labels("cookie").inc()
     seconds = int((begun.expires_at - parts.clock.now()).total_seconds())
-    response = _json({"session_id": str(begun.session_id), "expires_in": seconds})
+    response = json_answer({"session_id": str(begun.session_id), "expires_in": seconds})
     set_cookie(response, begun.cookie, seconds)
     return response
 
@@ -281,9 +273,7 @@ async def _record_failure(request: Request, said: Login, because: str) -> None:
 
 async def refresh(request: Request) -> Response:
     """Answer the next access and refresh token of a session."""
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
+    require_plain_write(request)
     said = parse_input(Refresh, await request.body())
     parts = parts_of(request)
     taken = await parts.attempts.take("refresh", address=address_of(request))
@@ -308,23 +298,18 @@ async def refresh(request: Request) -> Response:
 
 async def change_password(request: Request) -> Response:
     """Give oneself another password; every other session of the caller's ends."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
+    call, person, current = await own_write(request)
     said = parse_input(PasswordChange, await request.body())
     parts = call.parts
-    person, current = _own(call)
     await require_code_or_recent(call)
     taken = await parts.attempts.take("password", address=address_of(request), account=str(person))
     async with parts.database.read() as session:
         row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
-    origin = sessions.person_origin(call.principal, call.source, call.correlation_id)
     if not await verify_password(row[0] if row else None, said.current_password) or row is None:
         SIGN_IN_FAILURES.labels("password").inc()
         async with parts.database.write() as session:
             fact = Fact("signin.failed", {"person_id": str(person), "because": "current_password"})
-            record(session, "signin", uuid7(), fact, origin=origin, project_id=None)
+            record(session, "signin", uuid7(), fact, origin=call.origin, project_id=None)
             await session.commit()
         raise sessions.WrongPasswordError("The current password is wrong.")
     hashed = await hash_password_soon(said.new_password)
@@ -338,33 +323,30 @@ async def change_password(request: Request) -> Response:
         if not changed:
             raise BusyError("The password was changed at the same moment from elsewhere.")
         fact = Fact("password.changed", {"person_id": str(person)})
-        record(session, "password", uuid7(), fact, origin=origin, project_id=None)
-        ended = await sessions.end_all(session, person, why="password_changed", now=now, origin=origin, but=current)
+        record(session, "password", uuid7(), fact, origin=call.origin, project_id=None)
+        ended = await sessions.end_all(
+            session, person, why="password_changed", now=now, origin=call.origin, but=current.id
+        )
         await session.commit()
     parts.watch.tell(person)
     await parts.attempts.give_back(taken)
-    return _json({"ended": ended})
+    return json_answer({"ended": ended})
 
 
 async def logout(request: Request) -> Response:
     """End this session, or every session of the caller's."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
+    call, person, current = await own_write(request)
     said = parse_input(Logout, await request.body() or b"{}")
-    person, current = _own(call)
     now = call.parts.clock.now()
-    origin = sessions.person_origin(call.principal, call.source, call.correlation_id)
     async with call.parts.database.write() as session:
         if said.everywhere:
-            ended = await sessions.end_all(session, person, why="logout", now=now, origin=origin)
+            ended = await sessions.end_all(session, person, why="logout", now=now, origin=call.origin)
         else:
-            await sessions.end_one(session, current, person, why="logout", now=now, origin=origin)
+            await sessions.end_one(session, current.id, person, why="logout", now=now, origin=call.origin)
             ended = 1
         await session.commit()
     call.parts.watch.tell(person)
-    response = _json({"ended": ended})
+    response = json_answer({"ended": ended})
     if call.session is not None and call.session.kind == "cookie":
         set_cookie(response, "", 0)
     return response
@@ -372,50 +354,35 @@ async def logout(request: Request) -> Response:
 
 async def list_sessions(request: Request) -> Response:
     """The caller's own sessions."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset({"cursor", "limit"}))
-    person, current = _own(call)
-    limit = limit_of(request)
-    async with call.parts.database.read() as session:
-        rows = await sessions.open_sessions(
-            session, person, call.parts.clock.now(), after=id_after(request), limit=limit + 1
-        )
-    following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
-    body = {"items": [_shown(row, current) for row in rows[:limit]], "next": following}
-    return Response(canonical(body), 200, next_link(request, following), "application/json")
+    return await own_page(request, partial(sessions.open_sessions, now=parts_of(request).clock.now()), _shown)
 
 
-def _shown(row: Row, current: UUID) -> dict[str, Any]:
+def _shown(row: Row, call: Call) -> dict[str, Any]:
     identity, kind, client, *times = row
     names = ("started_at", "last_used_at", "authenticated_at", "expires_at")
     shown = {name: time.isoformat() for name, time in zip(names, times, strict=True)}
-    return {"id": str(identity), "kind": kind, "client": client, **shown, "current": identity == current}
+    return {
+        "id": str(identity),
+        "kind": kind,
+        "client": client,
+        **shown,
+        "current": call.session is not None and identity == call.session.id,
+    }
 
 
 async def end_session(request: Request, session_id: str) -> Response:
     """End one of the caller's own sessions."""
-    call = await caller(request)
-    require_known_parameters(request, frozenset())
-    require_good_key(request)
-    docs.require_json(request)
-    person, _ = _own(call)
+    call, person, _ = await own_write(request)
     wanted = uuid_or_none(session_id)
     if wanted is None:
         raise NotFoundError("There is no such session.")
-    origin = sessions.person_origin(call.principal, call.source, call.correlation_id)
     async with call.parts.database.write() as session:
         await sessions.end_one(
-            session, wanted, person, why="ended_elsewhere", now=call.parts.clock.now(), origin=origin
+            session, wanted, person, why="ended_elsewhere", now=call.parts.clock.now(), origin=call.origin
         )
         await session.commit()
     call.parts.watch.tell(person)
-    return _json({"ended": 1})
-
-
-def _own(call: Call) -> tuple[UUID, UUID]:
-    """The person who calls and the session they call in."""
-    person, session = in_person(call)
-    return person, session.id
+    return json_answer({"ended": 1})
 
 
 async def me(request: Request) -> Response:
@@ -435,7 +402,7 @@ async def me(request: Request) -> Response:
     if token is not None:
         told = {"id": str(token.id), "name": token.name, "scope": token.scope}
         body["token"] = {**told, "expires_at": token.expires_at.isoformat()}
-    return _json(body)
+    return json_answer(body)
 
 
 docs.route(

@@ -122,11 +122,6 @@ class WrongPasswordError(ForbiddenError):
     title = "The current password is wrong"
 
 
-def person_origin(principal: Principal, source: Source, correlation_id: str) -> Origin:
-    """Where a fact comes from that somebody causes about their own sign-in."""
-    return Origin(Actor(principal.ref, principal.name), source, correlation_id)
-
-
 def digest_of(token: str) -> bytes:
     """What is kept of a token: it holds 256 random bits, so no salt and no slow hash is needed."""
     return hashlib.sha256(token.encode()).digest()
@@ -310,7 +305,7 @@ _LISTED: Final = (
 
 
 async def open_sessions(
-    session: Session, person_id: UUID, now: datetime, *, after: UUID | None, limit: int
+    session: Session, person_id: UUID, *, now: datetime, after: UUID | None, limit: int
 ) -> list[Row]:
     """Somebody's open sessions, the newest first, that are older than one of them."""
     return await session.all(_LISTED, {"person": person_id, "now": now, "after": after, "limit": limit})

@@ -37,10 +37,10 @@ class DeletedRecordError(ConflictError):
 
 
 class GuardRefusedError(ConflictError):
-    """The step needs something that is missing; `missing` lists it."""
+    """The change needs something that is missing; `missing` lists it."""
 
     code = "guard_refused"
-    title = "Something is missing for this step"
+    title = "Something is missing for this change"
 
 
 class BadReferenceError(ConflictError):

@@ -7,11 +7,12 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pmis.approval.errors import BadReferenceError
+from pmis.approval.errors import BadReferenceError, GuardRefusedError
 from pmis.approval.governed import Noun
 from pmis.ledger.projection import Child
 from pmis.package.noun import require_member, require_unused_ref
 from pmis.policy.document import Writer
+from pmis.policy.lifecycle import GUARDS
 from pmis.task.models import Task, TaskCreate, TaskPatch, TaskTransition
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ class TaskNoun(Noun[Task]):
     def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
         """A pending task that says where it came from."""
         return {**super().first_fields(change, situation), "source": _SOURCES.get(situation.writer, "system")}
+
+    def decide(self, entity: Task | None, change: Change, situation: Situation) -> list[Fact]:
+        """The facts; raises GuardRefusedError when a due date moves, or goes, without anybody saying why."""
+        caused = super().decide(entity, change, situation)
+        if change.operation != "patch" or (situation.reason or "").strip():
+            return caused
+        if any((fact.payload["changes"].get("due_date") or {}).get("from") for fact in caused):
+            raise GuardRefusedError("Another due date needs a reason.", missing=[GUARDS["reason_given"]])
+        return caused
 
     def facts(self, entity: Task | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
         """The slip of the due date, beside what every noun tells."""

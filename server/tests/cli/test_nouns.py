@@ -208,7 +208,10 @@ class TestTasks:
         assert pmis("task", "transition", short, "in_progress", "--as", "operator").out.startswith(
             f"{title} is now in_progress (version 2)"
         )
-        assert pmis("task", "propose", short, "--due", "2027-03-05", "--as", "operator").code == 0
+        later = ("task", "propose", short, "--due", "2027-03-05")
+        unreasoned = pmis(*later, "--as", "operator")
+        assert (unreasoned.code, "needs a reason" in unreasoned.err) == (1, True)
+        assert pmis(*later, "--reason", "The offers are late.", "--as", "operator").code == 0
         assert pmis("task", "transition", short, "completed", "--as", "operator").code == 0
         frozen = pmis("task", "propose", short, "--title", "Again", "--as", "operator")
         assert (frozen.code, "frozen" in frozen.err) == (1, True)

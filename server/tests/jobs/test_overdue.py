@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pmis.approval.errors import GuardRefusedError
 from pmis.jobs.registry import Kind
 from pmis.kit.wire import Wire
 from pmis.task.escalation import climb, find, ladder_at
@@ -129,6 +130,18 @@ async def test_what_is_done_never_nags(bench: Bench, how: str):
     for days in range(2, 5):
         assert (await morning(bench, MONDAY + timedelta(days=days)))["escalated"] == 0
     assert len(await climbed(bench, task.id)) == 1
+
+
+async def test_nobody_gets_out_of_it_by_another_date_without_a_reason(bench: Bench):
+    task = await overdue(bench)
+    for day in ("2026-11-26", None):
+        with pytest.raises(GuardRefusedError, match="needs a reason") as refused:
+            await bench.world.do("task", "patch", task.id, {"due_date": day}, reason=" ")
+        assert refused.value.extra["missing"] == ["a reason"]
+    # What is no other date needs none.
+    await bench.world.do("task", "patch", task.id, {"title": "Another title", "due_date": MONDAY.isoformat()})
+    undated = await overdue(bench, due_date=None)
+    await bench.world.do("task", "patch", undated.id, {"due_date": "2026-11-26"})
 
 
 async def test_a_task_whose_due_date_moved_starts_again(bench: Bench):

@@ -376,15 +376,16 @@ class GovernedPath(RuleBasedStateMachine):
         who=workers,
         n=index,
         days=st.sampled_from((None, 5, 10, 40)),
+        reason=reasons,
         agent=rarely,
         uncertainty=levels,
     )
-    def patch_task(self, who: str, n: int, days: int | None, agent: bool, uncertainty: int) -> None:
+    def patch_task(self, who: str, n: int, days: int | None, reason: str | None, agent: bool, uncertainty: int) -> None:
         record = self._pick("task", n)
         if record is not None:
             patch: Record = {"title": "A"} if days is None else {"due_date": str(FIRST + timedelta(days=days))}
             change = Change("patch", "task", record["id"], patch)
-            self._propose(who, [change], agent=agent, uncertainty=uncertainty)
+            self._propose(who, [change], agent=agent, reason=reason, uncertainty=uncertainty)
             self.example.observe()
 
     @move(2, there_is("task"), who=workers, n=index, to=st.integers(0, 7), reason=reasons, agent=rarely)

@@ -362,7 +362,7 @@ class Model:
         if change.operation == "transition":
             seen = self._transition(change, before or {}, reason, refusals)
         else:
-            seen = self._plain(who, change, before, refusals)
+            seen = self._plain(who, change, before, reason, refusals)
         seen.refusals = frozenset(refusals)
         if not privileged and held.isdisjoint(seen_roles(change, before)):
             seen.refusals |= {"forbidden"}
@@ -393,7 +393,7 @@ class Model:
         moved = frozenset(name for name in after if after[name] != before[name])
         return Seen(after=after, moved=moved)
 
-    def _plain(self, who: Who, change: Change, before: Record | None, refusals: set[str]) -> Seen:
+    def _plain(self, who: Who, change: Change, before: Record | None, reason: str | None, refusals: set[str]) -> Seen:
         noun, patch = change.noun, change.patch
         if before is None:
             refusals |= self._references(change, None)
@@ -434,6 +434,8 @@ class Model:
         )
         if not moved:
             refusals.add("nothing_to_change")
+        if noun == "task" and "due_date" in moved and before["due_date"] and not reason:
+            refusals.add("guard_refused")
         return Seen(after=after, moved=moved)
 
     def _references(self, change: Change, before: Record | None) -> set[str]:

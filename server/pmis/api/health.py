@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+import asyncio
+from typing import TYPE_CHECKING, Final, Literal
 
 from psycopg import Error as PsycopgError
+from psycopg.errors import UndefinedTable
 from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -13,13 +15,15 @@ from pmis.api import docs
 from pmis.api.context import parts_of
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import PmisError
-from pmis.ops.migrate import head_revision
+from pmis.ops.migrate import head_revision, known_revisions
 from pmis.ops.valkey import BrokerError, ping
 
 if TYPE_CHECKING:
     from pmis.api.context import Parts
 
 router = docs.RouteTable("health")
+DATABASE_SECONDS: Final = 2.0
+"""How long the database may take to answer: who asks gives up soon after, and would not hear why."""
 STALLED_SECONDS: Final = 30
 """A job that nobody has claimed for so long means that the workers, or the relay, do not run."""
 
@@ -35,6 +39,8 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "not_ready"]
     checks: dict[str, str]
+    revision: str | None
+    """The revision of the database's schema; null when unknown."""
     oldest_job_seconds: int | None
     """For how long the oldest job that is due, or promise that is not handed on, has waited; null when unknown."""
 
@@ -48,29 +54,65 @@ async def health(request: Request) -> Response:
 async def readiness(request: Request) -> Response:
     """Each part, and whether requests can be served."""
     parts = parts_of(request)
-    checks: dict[str, Any] = {"database": "ok", "schema": "ok"}
+    checks: dict[str, str] = {}
+    revision: str | None = None
     oldest: int | None = None
+    ready = False
     try:
-        async with parts.database.read() as session:
-            row = await session.one("select version_num from public.alembic_version")
-        wanted = head_revision()
-        if row is None or row[0] != wanted:
-            checks["schema"] = f"at {row[0] if row else 'nothing'}, this version needs {wanted}; run `pmis migrate`"
+        async with asyncio.timeout(DATABASE_SECONDS):
+            revision = await _revision(parts)
+            checks["jobs"], oldest = await _jobs(parts)
+        checks["database"] = "ok"
+        ready, checks["schema"] = _judged(revision)
+    except TimeoutError:
+        checks = {"database": f"does not answer within {DATABASE_SECONDS:.0f} s", "schema": "unknown"}
     except PmisError as error:
-        checks["database"] = error.detail
+        checks = {"database": error.detail, "schema": "unknown"}
+    except PsycopgError as error:
+        checks = {"database": f"refuses to be read (SQLSTATE {error.sqlstate}); `pmis doctor` says why"}
         checks["schema"] = "unknown"
-    else:
-        checks["jobs"], oldest = await _jobs(parts)
-    if parts.settings.redis_url is not None:
+    settings = parts.settings
+    broker = settings.celery_broker or settings.redis_url
+    if broker is not None:
         try:
-            await ping(parts.settings.redis_url.get_secret_value())
+            await ping(broker.get_secret_value())
             checks["broker"] = "ok"
         except BrokerError as error:
             # Losing the broker loses nothing that was accepted, so requests are served on.
             checks["broker"] = str(error)
-    ready = checks["database"] == "ok" and checks["schema"] == "ok"
-    body = {"status": "ready" if ready else "not_ready", "checks": checks, "oldest_job_seconds": oldest}
+    body = {
+        "status": "ready" if ready else "not_ready",
+        "checks": checks,
+        "revision": revision,
+        "oldest_job_seconds": oldest,
+    }
     return Response(canonical(body), 200 if ready else 503, None, "application/json")
+
+
+async def _revision(parts: Parts) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    try:
+        async with parts.database.read() as session:
+            row = await session.one("select version_num from public.alembic_version")
+    except UndefinedTable:
+        return None
+    return str(row[0]) if row else None
+
+
+def _judged(revision: str | None) -> tuple[bool, str]:
+    """Whether this version can work with a schema, and what to say of it.
+
+    One that is ahead is worked with: a newer version is on its way in, or out again, and its migrations leave what the
+    version before needs.
+    """
+    wanted = head_revision()
+    if revision == wanted:
+        return True, "ok"
+    if revision is None:
+        return False, "empty; run `pmis migrate`"
+    if revision in known_revisions():
+        return False, f"at {revision}, this version needs {wanted}; run `pmis migrate`"
+    return True, f"ahead, at {revision}; this version knows {wanted}"
 
 
 async def _jobs(parts: Parts) -> tuple[str, int | None]:

@@ -25,7 +25,8 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from psycopg import Error as PsycopgError
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
 
@@ -54,7 +55,7 @@ _DURATION: Final = Histogram(
 _IN_PROGRESS: Final = Gauge(
     "http_requests_inprogress", "Requests that are being answered.", ("method",), multiprocess_mode="livesum"
 )
-TOKENS_ISSUED: Final = Counter("pmis_tokens_issued", "Access tokens given out.", ("kind",))
+TOKENS_ISSUED: Final = Counter("pmis_tokens_issued", "Tokens given out, by what they are.", ("kind",))
 SIGN_IN_FAILURES: Final = Counter("pmis_sign_in_failures", "Sign-ins that were refused.", ("reason",))
 _POOL: Final = Gauge(
     "pmis_database_connections", "Connections of the API's pool.", ("state",), multiprocess_mode="livesum"
@@ -135,7 +136,8 @@ class Figures:
         try:
             async with self._database.read() as session:
                 row = await session.one(_FIGURES)
-        except PmisError:
+        except (PmisError, PsycopgError):
+            # Gone, or not to be read: a schema that is not there yet, a login without the rights.
             return [GaugeMetricFamily("pmis_database_up", _UP, 0)]
         sealed, unsealed, age, waiting, unclaimed, job_age, running, dead, unsent, promise_age = row or _NOTHING
         by_route = GaugeMetricFamily("pmis_approvals_waiting", "Approvals that wait for somebody.", labels=("route",))
@@ -143,7 +145,7 @@ class Figures:
             by_route.add_metric((route,), number)
         return [
             GaugeMetricFamily("pmis_database_up", _UP, 1),
-            GaugeMetricFamily("pmis_events_appended", "Events in the log.", sealed + unsealed),
+            CounterMetricFamily("pmis_events_appended", "Events in the log.", sealed + unsealed),
             GaugeMetricFamily("pmis_events_unsealed", "Events that no checkpoint covers yet.", unsealed),
             GaugeMetricFamily("pmis_seal_age_seconds", "Age of the oldest event that no checkpoint covers.", age),
             by_route,
@@ -157,7 +159,7 @@ class Figures:
 
 
 _NOTHING: Final[tuple[Any, ...]] = (0, 0, 0.0, {}, 0, 0.0, 0, 0, 0, 0.0)
-_UP: Final = "Whether the database answers."
+_UP: Final = "Whether the database answers and can be read."
 
 
 class _Given:

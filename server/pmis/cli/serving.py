@@ -60,6 +60,8 @@ def serve(
         # It would believe any program of this machine; `pmis.api.proxy` believes those that are named.
         "proxy_headers": False,
         "timeout_graceful_shutdown": 10,
+        # One that still loads, on a busy machine, is not dead: ending it would only make the machine busier.
+        "timeout_worker_healthcheck": 60,
         "lifespan": "on",
     }
     config = uvicorn.Config(_APP, **options)

@@ -778,6 +778,10 @@ class Settings(BaseSettings):
                 found.append(f"{name.upper()} has a default password")
         if self.smtp_server is not None and self.smtp_security == "none":
             found.append("SMTP_SECURITY is none, which sends the mail server's password in clear")
+        if self.smtp_server is not None:
+            for name in ("mail_from", "public_url"):
+                if name not in self.model_fields_set:
+                    found.append(f"{name.upper()} is not set, and mail goes out: nobody could answer or follow it")
         if self.imap_server is not None and self.imap_security == "none":
             found.append("IMAP_SECURITY is none, which sends the mailbox's password in clear")
         if self.pmis_now is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import time
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,17 +15,21 @@ from pmis.kit.errors import PmisError
 from pmis.kit.settings import Settings, load_settings
 from pmis.ops import migrate
 from pmis.ops.datafolder import DataFolder
+from pmis.ops.process import reason_of
 from pmis.ops.valkey import BrokerError, ping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from psycopg import Connection
 
 _OLDEST_POSTGRES: Final = 160_000
 _LOW_DISK_BYTES: Final = 1 << 30
 _NO_DISK_BYTES: Final = 200 << 20
+_FULL_DISK: Final = 0.8
 _STALLED_SECONDS: Final = 30
+_REACH_SECONDS: Final = 5
 _SKEW_SECONDS: Final = 2.0
 _UNBEARABLE_SKEW_SECONDS: Final = 30.0
 
@@ -73,10 +78,11 @@ def examine(**values: Any) -> list[Finding]:  # noqa: ANN401 - settings, as load
         *_settings(settings),
         *_data_folder(settings),
         *_database(settings),
-        _broker(settings),
+        *_broker(settings),
         _storage(settings),
+        *_mail(settings),
         *_providers(settings),
-        _disk(settings),
+        *_disk(settings),
     ]
 
 
@@ -148,7 +154,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             revision = _schema(connection)
             yield revision
             yield _clock(connection)
-            if revision.level is Level.OK:
+            if revision.level is not Level.ERROR:
                 yield from _guarded(connection, _privileges)
                 yield from _guarded(connection, lambda open_: [_seal(open_, settings)])
                 yield from _guarded(connection, _jobs)
@@ -257,9 +263,9 @@ def _schema(connection: Connection) -> Finding:
         return Finding("schema", Level.ERROR, f"At revision {current}, and {head} is needed.", "Run `pmis migrate`.")
     return Finding(
         "schema",
-        Level.ERROR,
+        Level.WARNING,
         f"At revision {current}, which this version does not know.",
-        "A newer PMIS has used this database: start that version.",
+        "A newer PMIS has used this database: right while it is rolled out or taken back, else start that version.",
     )
 
 
@@ -319,18 +325,52 @@ def _jobs(connection: Connection) -> Iterator[Finding]:
         )
 
 
-def _broker(settings: Settings) -> Finding:
-    if settings.redis_url is None:
-        return Finding(
-            "broker", Level.WARNING, "REDIS_URL is not set.", "Set it, or use `pmis up`, which brings Valkey."
+def _broker(settings: Settings) -> Iterator[Finding]:
+    """Each address that is used: the jobs' broker, and what else is kept in Valkey where that is another one."""
+    used = {
+        "CELERY_BROKER": settings.celery_broker,
+        "REDIS_URL": settings.redis_url if settings.redis_url != settings.celery_broker else None,
+    }
+    for name, address in used.items():
+        if address is None:
+            continue
+        try:
+            asyncio.run(ping(address.get_secret_value()))
+        except BrokerError as error:
+            text = f"Valkey does not serve: {error}."
+            yield Finding("broker", Level.ERROR, text, f"Is it running, and is {name} right?")
+        else:
+            yield Finding("broker", Level.OK, f"Valkey answers at {name}")
+    if not any(used.values()):
+        advice = "Set it, or use `pmis up`, which brings Valkey."
+        yield Finding("broker", Level.WARNING, "REDIS_URL is not set.", advice)
+
+
+def _mail(settings: Settings) -> Iterator[Finding]:
+    """Whether mail that goes out can be answered and followed, and whether senders of what comes in are known."""
+    if settings.smtp_server is not None:
+        for name, value, effect in (
+            ("MAIL_FROM", "mail_from", "mail goes out from an address that nobody can answer"),
+            ("PUBLIC_URL", "public_url", f"the links in mails lead to {settings.public}"),
+        ):
+            if value not in settings.model_fields_set:
+                yield Finding("mail", Level.WARNING, f"{name} is not set: {effect}.", "Set it.")
+        try:
+            socket.create_connection((settings.smtp_server, settings.smtp_port), _REACH_SECONDS).close()
+        except OSError as error:
+            text = f"The mail server {settings.smtp_server} port {settings.smtp_port} is out of reach: "
+            advice = "Mail waits until it is there. Are SMTP_SERVER and SMTP_PORT right?"
+            yield Finding("mail", Level.WARNING, f"{text}{reason_of(error)}.", advice)
+        else:
+            yield Finding("mail", Level.OK, f"the mail server {settings.smtp_server} answers")
+    ways = (settings.mail_smtp_port, settings.mail_lmtp_port, settings.imap_server, settings.mail_webhook_secret)
+    if settings.mail_authserv_id is None and any(way is not None for way in ways):
+        yield Finding(
+            "mail",
+            Level.WARNING,
+            "MAIL_AUTHSERV_ID is not set, so no sender is known and every mail waits in quarantine.",
+            "Set it to the name under which your mail server writes Authentication-Results.",
         )
-    try:
-        asyncio.run(ping(settings.redis_url.get_secret_value()))
-    except BrokerError as error:
-        return Finding(
-            "broker", Level.ERROR, f"Valkey does not serve: {error}.", "Is it running, and is REDIS_URL right?"
-        )
-    return Finding("broker", Level.OK, "Valkey answers")
 
 
 def _storage(settings: Settings) -> Finding:
@@ -352,15 +392,24 @@ def _storage(settings: Settings) -> Finding:
     return Finding("storage", Level.OK, f"{storage.name} answers")
 
 
-def _disk(settings: Settings) -> Finding:
-    folder = settings.pmis_data_dir
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    text = f"{free / (1 << 30):.1f} GiB free at {folder}"
-    advice = "Make room: a full disk stops every write."
-    if free < _NO_DISK_BYTES:
-        return Finding("disk", Level.ERROR, text, advice)
-    if free < _LOW_DISK_BYTES:
-        return Finding("disk", Level.WARNING, text, advice)
-    return Finding("disk", Level.OK, text)
+def _disk(settings: Settings) -> Iterator[Finding]:
+    """Each volume that something is kept on, once."""
+    volumes: dict[int, Path] = {}
+    storage = [settings.storage] if settings.s3_bucket_name is None else []
+    for kept in (settings.pmis_data_dir, *storage, settings.checkpoints):
+        folder = kept
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        volumes.setdefault(folder.stat().st_dev, folder)
+    for folder in volumes.values():
+        usage = shutil.disk_usage(folder)
+        # What is kept for the superuser alone is neither used nor free, as `df` has it.
+        used = usage.used / (usage.used + usage.free)
+        text = f"{usage.free / (1 << 30):.1f} GiB free at {folder}, {used:.0%} used"
+        advice = "Make room: a full disk stops every write."
+        if usage.free < _NO_DISK_BYTES:
+            yield Finding("disk", Level.ERROR, text, advice)
+        elif usage.free < _LOW_DISK_BYTES or used > _FULL_DISK:
+            yield Finding("disk", Level.WARNING, text, advice)
+        else:
+            yield Finding("disk", Level.OK, text)

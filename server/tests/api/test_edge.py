@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -14,15 +16,20 @@ import pytest
 from pmis.api import health
 from pmis.api.app import create_app
 from pmis.kit.logs import Formatter
+from pmis.kit.settings import load_settings
+from pmis.ops import postgres as pg
 from pmis.package.noun import PackageNoun
 from tests.api.expect import applied, ok, problem
-from tests.api.office import open_office, serving, settings_for
+from tests.api.office import JWT_SECRET, open_office, serving, settings_for
+from tests.builders import SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
+
+    import httpx2
 
     from tests.api.office import Office
-    from tests.conftest import TestDatabase
+    from tests.conftest import TestCluster, TestDatabase
 
 pytestmark = pytest.mark.anyio
 MEGABYTE = 1024 * 1024
@@ -251,6 +258,24 @@ class TestCommitBeforeAnswer:
                 assert row == (1,)
 
 
+async def asked_of(dsn: str, *, metrics: bool = True, **given: Any) -> tuple[httpx2.Response, str]:
+    """Whether an API on that database is ready, and its metrics."""
+    values = {"secret_key": SECRET, "jwt_secret_key": JWT_SECRET, "database_url": dsn, **given}
+    async with serving(create_app(load_settings(embedded=False, environment="test", **values))) as client:
+        answer = await client.get("/api/v1/readiness")
+        return answer, (await client.get("/metrics")).text if metrics else ""
+
+
+@pytest.fixture
+def empty_dsn(cluster: TestCluster) -> Iterator[str]:
+    """A database in which nothing was made."""
+    name = f"pmis_empty_{os.getpid()}"
+    with psycopg.connect(cluster.admin_dsn, autocommit=True) as connection:
+        pg.create_database(connection, name)
+        yield cluster.server.url(pg.APP, name)
+        pg.drop_database(connection, name)
+
+
 class TestHealth:
     async def test_alive_asks_nothing(self, office: Office, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(office.parts, "database", None)
@@ -263,8 +288,42 @@ class TestHealth:
         assert {**body["checks"], "jobs": "told"} == {"database": "ok", "schema": "ok", "jobs": "told"}
         assert body["oldest_job_seconds"] >= 0
 
-    async def test_a_schema_of_another_version_is_not_ready(self, office: Office, monkeypatch: pytest.MonkeyPatch):
+    async def test_a_schema_that_is_behind_is_not_ready(self, office: Office, monkeypatch: pytest.MonkeyPatch):
+        present = health.head_revision()
         monkeypatch.setattr(health, "head_revision", lambda: "9999")
         answer = await office.get(None, "/readiness")
         assert answer.status_code == 503
-        assert "pmis migrate" in answer.json()["checks"]["schema"]
+        assert (answer.json()["revision"], "pmis migrate" in answer.json()["checks"]["schema"]) == (present, True)
+
+    async def test_one_that_is_ahead_is(self, office: Office, monkeypatch: pytest.MonkeyPatch):
+        """A version that is rolled out migrates first, and the one before serves on until it is replaced."""
+        monkeypatch.setattr(health, "head_revision", lambda: "0001")
+        monkeypatch.setattr(health, "known_revisions", lambda: {"0001": None})
+        body = ok(await office.get(None, "/readiness"))
+        assert (body["status"], body["checks"]["schema"].partition(",")[0]) == ("ready", "ahead")
+
+    async def test_a_database_without_a_schema_is_told_to_migrate(self, empty_dsn: str):
+        answer, figures = await asked_of(empty_dsn)
+        assert (answer.status_code, answer.json()["checks"]["schema"]) == (503, "empty; run `pmis migrate`")
+        assert "\npmis_database_up 0.0\n" in figures
+
+    async def test_one_that_may_not_be_read_is_not_ready(self, make_database: Callable[[str], TestDatabase]):
+        database = make_database("unreadable")
+        with psycopg.connect(database.owner_dsn) as connection:
+            connection.execute("revoke select on public.alembic_version from pmis_app, public")
+            connection.execute("revoke usage on schema ledger from pmis_app")
+        answer, figures = await asked_of(database.app_dsn)
+        assert (answer.status_code, "42501" in answer.json()["checks"]["database"]) == (503, True)
+        assert "\npmis_database_up 0.0\n" in figures
+
+    async def test_one_that_does_not_answer_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(health, "DATABASE_SECONDS", 0.2)
+        # Takes the connection, and never says a word.
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            answer, _ = await asked_of(f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d", metrics=False)
+        assert (answer.status_code, "does not answer" in answer.json()["checks"]["database"]) == (503, True)
+
+    async def test_the_broker_that_the_jobs_go_by_is_the_one_that_is_asked(self, office: Office):
+        given = {"celery_broker": "redis://127.0.0.1:1", "redis_url": None}
+        answer, _ = await asked_of(office.parts.settings.app_dsn, metrics=False, **given)
+        assert (answer.status_code, "refused" in answer.json()["checks"]["broker"]) == (200, True)

@@ -113,15 +113,15 @@ class TestInstall:
         figures._asked = 0.0
         before = await read(office)
         assert before("pmis_database_up") == 1
-        assert before("pmis_events_appended") == (await office.count("ledger.event"))[0]
+        assert before("pmis_events_appended_total") == (await office.count("ledger.event"))[0]
         outcome = await office.post("operator", "/packages", {"title": "Waits", "impact_level": "high"})
         assert outcome.status_code == 202, outcome.text
         # Not asked again within a few seconds, however often it is scraped.
-        assert (await read(office))("pmis_events_appended") == before("pmis_events_appended")
+        assert (await read(office))("pmis_events_appended_total") == before("pmis_events_appended_total")
         figures._asked = 0.0
         after = await read(office)
         route = outcome.json()["route"]
-        assert after("pmis_events_appended") > before("pmis_events_appended")
+        assert after("pmis_events_appended_total") > before("pmis_events_appended_total")
         assert after("pmis_approvals_waiting", route=route) - before("pmis_approvals_waiting", route=route) == 1
         assert after("pmis_events_unsealed") > 0
         assert after("pmis_seal_age_seconds") > 0

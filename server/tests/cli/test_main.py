@@ -198,3 +198,10 @@ def test_doctor_speaks_json(tmp_path):
     assert {"check", "level", "text", "advice"} == set(findings[0])
     assert [found["level"] for found in findings if found["check"] == "database"] == ["error"]
     assert any("PMIS_MISSPELT" in found["text"] for found in findings)
+
+
+def test_doctor_ends_with_1_when_it_only_warns(database, tmp_path):
+    given = {"DATABASE_URL": database.app_dsn, "REDIS_URL": "", "SECRET_KEY": "s" * 40, "JWT_SECRET_KEY": "j" * 40}
+    answer = pmis("doctor", "--json", PMIS_DATA_DIR=str(tmp_path), **given)
+    levels = {found["level"] for found in json.loads(answer.stdout)}
+    assert (answer.returncode, "error" in levels, "warning" in levels) == (1, False, True), answer.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -34,6 +35,11 @@ def findings(dsn=None, **values):
         if finding.check not in found or finding.level > found[finding.check].level:
             found[finding.check] = finding
     return found
+
+
+def all_of(check, **values):
+    """Every finding of one check."""
+    return [one for one in examine(**GOOD, **values) if one.check == check]
 
 
 def test_a_good_install(database):
@@ -81,11 +87,15 @@ def test_a_direct_grant_on_the_log(make_database):
 
 def test_an_empty_an_older_and_a_newer_database(make_database, cluster):
     database = make_database("revisions")
-    for revision, text in (("0001", "is needed"), ("9999", "does not know")):
+    # A newer one is right while a version is rolled out, or taken back.
+    for revision, text, level in (
+        ("0001", "is needed", Level.ERROR),
+        ("9999", "does not know", Level.WARNING),
+    ):
         with psycopg.connect(database.owner_dsn) as connection:
             connection.execute("update public.alembic_version set version_num = %s", (revision,))
         found = findings(database.app_dsn)["schema"]
-        assert (found.level, text in found.text) == (Level.ERROR, True)
+        assert (found.level, text in found.text) == (level, True)
     with psycopg.connect(cluster.admin_dsn, autocommit=True) as connection:
         pg.create_database(connection, "pmis_nothing")
     try:
@@ -113,10 +123,30 @@ def test_events_that_nobody_seals(make_database):
     assert "wait since" in found.text
 
 
-@pytest.mark.parametrize(("free", "level"), [(100 << 20, Level.ERROR), (500 << 20, Level.WARNING), (5 << 30, Level.OK)])
-def test_the_disk(monkeypatch, free, level):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: type("usage", (), {"free": free}))
+@pytest.mark.parametrize(
+    ("free", "used", "level"),
+    [
+        (100 << 20, 0, Level.ERROR),
+        (500 << 20, 0, Level.WARNING),
+        (5 << 30, 15 << 30, Level.OK),
+        (5 << 30, 25 << 30, Level.WARNING),
+    ],
+)
+def test_the_disk(monkeypatch, free, used, level):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: type("usage", (), {"free": free, "used": used}))
     assert findings()["disk"].level is level
+
+
+def test_each_volume_is_looked_at_once(monkeypatch, tmp_path):
+    asked = []
+
+    def usage(path):
+        asked.append(path)
+        return type("usage", (), {"free": 5 << 30, "used": 0})
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    found = all_of("disk", storage_dir="/proc/nowhere", checkpoint_dir=tmp_path / "c")
+    assert ([str(path) for path in asked], len(found)) == ([str(tmp_path), "/proc"], 2)
 
 
 @pytest.mark.parametrize(("skew", "level"), [(0, Level.OK), (-5, Level.WARNING), (300, Level.ERROR)])
@@ -130,6 +160,30 @@ def test_the_clock(database, monkeypatch, skew, level):
 def test_a_broker_that_does_not_answer():
     found = findings(redis_url="redis://127.0.0.1:1")["broker"]
     assert (found.level, "refused" in found.text) == (Level.ERROR, True)
+
+
+def test_the_broker_that_is_used_is_the_one_that_is_asked():
+    """Jobs go by CELERY_BROKER where it is set; REDIS_URL is asked as well, as other things are kept there."""
+    found = all_of("broker", celery_broker="redis://127.0.0.1:1")
+    assert [(one.level, "CELERY_BROKER" in one.advice) for one in found] == [(Level.ERROR, True)]
+    both = {"celery_broker": "redis://127.0.0.1:1", "redis_url": "redis://127.0.0.1:2"}
+    found = all_of("broker", **both)
+    assert ["REDIS_URL" in one.advice for one in found] == [False, True]
+    assert len(all_of("broker", **dict.fromkeys(both, "redis://127.0.0.1:1"))) == 1
+
+
+def test_mail_that_cannot_be_answered_sent_or_believed():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = {"smtp_server": "127.0.0.1", "smtp_port": server.getsockname()[1], "smtp_security": "none"}
+        found = [one.text for one in all_of("mail", **there)]
+        assert [text.partition(" ")[0] for text in found] == ["MAIL_FROM", "PUBLIC_URL", "the"]
+        said = {"mail_from": "pmis@firm.example", "public_url": "https://pmis.firm.example"}
+        (good,) = all_of("mail", **there, **said)
+        assert (good.level, good.text) == (Level.OK, "the mail server 127.0.0.1 answers")
+    (gone,) = all_of("mail", **there, **said)
+    assert (gone.level, "Connection refused" in gone.text) == (Level.WARNING, True)
+    assert "MAIL_AUTHSERV_ID" in findings(mail_smtp_port=0)["mail"].text
+    assert "mail" not in findings(mail_smtp_port=0, mail_authserv_id="mx.firm.example")
 
 
 class _Publishing(BaseHTTPRequestHandler):

@@ -12,6 +12,9 @@ from uuid import UUID
 
 from celery import signals
 from celery.worker import WorkController, state
+from kombu.asynchronous import get_event_loop
+from kombu.transport import redis as transport
+from kombu.transport.virtual import base as virtual
 
 from pmis.jobs.broker import GRACE_SECONDS, QUEUE, TASK, make_app
 from pmis.jobs.runner import Runner
@@ -29,6 +32,32 @@ class _Process:
     """What one process of the pool works with; made after the fork, as nothing connected may be shared."""
 
     runner: Runner | None = None
+
+
+class _Message(virtual.Message):
+    """A message whose acknowledgement, when it does not reach the broker, ends the connection.
+
+    The library logs that and goes on. The message stays counted as one that this worker has, so that a worker that was
+    busy with all it may have never asks the broker again, nor hears that it was gone: it stands still, for ever. A new
+    connection begins to count anew, and the broker gives the message out again, which its job's row makes harmless.
+    """
+
+    def ack_log_error(
+        self, logger: logging.Logger, errors: tuple[type[Exception], ...], multiple: bool = False
+    ) -> None:
+        try:
+            self.ack(multiple=multiple)
+        except errors as error:
+            logger.warning("the broker did not hear that a job has ended; connecting again")
+            hub: Any = get_event_loop()
+            if hub is None:
+                raise
+
+            def lose(lost: Exception = error) -> None:
+                hub.on_tick.discard(lose)
+                raise lost
+
+            hub.on_tick.add(lose)
 
 
 def make_worker(settings: Settings, kinds: Mapping[str, Kind[Any]]) -> Any:  # noqa: ANN401 - Celery has no types of its own
@@ -57,6 +86,7 @@ def make_worker(settings: Settings, kinds: Mapping[str, Kind[Any]]) -> Any:  # n
             _Process.runner.run(UUID(identity))
 
     app.task(do, name=TASK)
+    cast("Any", transport.Channel).Message = _Message
     return app
 
 

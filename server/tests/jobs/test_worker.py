@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from tests.jobs.plant import wait_for
+from tests.jobs.plant import STOP, wait_for
 
 if TYPE_CHECKING:
     from tests.jobs.plant import Plant
@@ -109,3 +109,18 @@ def test_progress_is_told_while_it_runs(plant: Plant):
         "the fifth step",
     )
     plant.wait_for_status("done", job)
+
+
+def test_a_worker_whose_acknowledgement_is_lost_takes_the_next_job(plant: Plant):
+    """The broker goes away while the only process of the worker is busy, and is back after the job has ended."""
+    plant.start("relay")
+    plant.start("worker", WORKER_CONCURRENCY="1")
+    first = plant.accept("test.deed", seconds=2)
+    plant.wait_for_status("running", first)
+    plant.stop_broker(STOP)
+    plant.wait_for_status("done", first)
+    time.sleep(1)  # the acknowledgement is tried, and fails
+    plant.start_broker()
+    second = plant.accept("test.deed")
+    plant.wait_for_status("done", second, seconds=60)
+    assert plant.deeds() == {first: 1, second: 1}

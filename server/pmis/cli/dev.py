@@ -48,8 +48,17 @@ def types() -> None:
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
 )
-def test(context: typer.Context) -> None:
+def test(
+    context: typer.Context,
+    faults: bool = typer.Option(  # noqa: PT028 - a command called test, not a test
+        False,
+        "--faults",
+        help="Run the fault suites at their whole size: everything is killed, cut off and filled up. Takes long.",
+    ),
+) -> None:
     """Check style, import rules and types, then run every test; with pytest's arguments, run just those tests."""
+    if faults:
+        raise typer.Exit(_faults(context.args))
     if context.args:
         raise typer.Exit(_pytest(context.args))
     sound = [_lint(), _types()]
@@ -160,6 +169,18 @@ def _pytest(arguments: Sequence[str], *, gates: bool = False) -> int:
     covered = [_is_covered(package) for package in _GATED]
     sys.stdout.write(summary)
     return process.returncode or (0 if all(covered) else 1)
+
+
+def _faults(arguments: Sequence[str]) -> int:
+    """Run the fault suites, one test after another; with arguments only some of them, else none may be missing."""
+    server = _root() / "server"
+    suites = (server / "tests" / "faults", server / "tests" / "jobs" / "test_faults.py")
+    command = [sys.executable, "-m", "pytest", "-c", str(server / "pyproject.toml"), f"--rootdir={server}"]
+    # What they say as they go is shown; the figures come again, together, at the end.
+    command += ["-n", "0", "-s", "-v", "-p", "no:randomly", *map(str, suites), *arguments]
+    return subprocess.run(
+        command, check=False, env={**os.environ, "PMIS_TEST_FAULTS": "some" if arguments else "all"}
+    ).returncode
 
 
 def _coverage_environment() -> dict[str, str]:

@@ -50,6 +50,21 @@ def test_pytests_own_options_are_passed_on(tmp_path):
     assert "test_bad" not in answer.stdout
 
 
+def test_the_fault_suites_are_run_whole_one_by_one_and_some_when_some_are_named(monkeypatch):
+    ran = []
+
+    def run(command, **options):
+        ran.append((command, options["env"]["PMIS_TEST_FAULTS"]))
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(dev.subprocess, "run", run)
+    assert dev._faults([]) == dev._faults(["-k", "power"]) == 3
+    (whole, everything), (part, some) = ran
+    assert (everything, some) == ("all", "some")
+    assert {"tests/faults", "tests/jobs/test_faults.py"} == {name[name.index("tests/") :] for name in whole[-2:]}
+    assert part == [*whole, "-k", "power"]
+
+
 def test_bench_hands_over_to_the_benchmark_with_its_words_and_its_exit_code(tmp_path):
     answer = pmis("bench", "--only", "nothing", cwd=tmp_path)
     assert answer.returncode == 2

@@ -167,7 +167,6 @@ async def _all(
     limit: int,
 ) -> Page:
     """What the caller may see."""
-    del call
     return await page(
         session,
         LISTING,
@@ -176,6 +175,7 @@ async def _all(
         sort=sort,
         cursor=cursor,
         limit=limit,
+        now=call.parts.clock.now(),
         instance=scope.instance,
     )
 

@@ -179,6 +179,7 @@ class Routes:
                 sort=given.get("sort"),
                 cursor=given.get("cursor"),
                 limit=limit,
+                now=call.parts.clock.now(),
                 deleted=flag(request, "deleted"),
             )
             if self.noun.secret_fields:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pmis.approval.resource import Resource
 from pmis.kit.filters import at_least, at_most, day, equals, line, one_of, search_filter, uuid
 from pmis.kit.listing import Filter, Listing
+from pmis.project.models import TABLE as _PROJECT
 from pmis.task.escalation import TABLE as ESCALATION
 from pmis.task.ladder import RUNGS
 from pmis.task.models import TABLE, TaskCreate
@@ -29,21 +30,31 @@ async def _project_of(session: Session, said: Proposed) -> UUID | None:
     return row[0] if row else None
 
 
-# Judged by the day that it is in the project, and by what the policy in force calls closed.
-_OVERDUE: Final = """
-task.due_date < (select (statement_timestamp() at time zone (p.doc::json ->> 'timezone'))::date
-    from state.project p where p.id = task.project_id)
-and task.status in (select known.name from state.policy,
+# By what the policy in force calls closed.
+_OPEN: Final = sa.text("""
+task.status in (select known.name from state.policy,
     json_each(doc::json -> 'document' -> 'lifecycles' -> 'task' -> 'states') as known (name, state)
     where known.state ->> 'phase' <> 'frozen')
-"""
+""")
+
+
+def _today(project: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """The day that it is in the project: one for all its rows, so that an index by due date serves."""
+    zone = sa.literal_column("project.doc::json ->> 'timezone'", sa.Text)
+    there = sa.func.timezone(zone, sa.bindparam("now", type_=sa.DateTime(timezone=True)))
+    found = sa.select(sa.cast(there, sa.Date)).select_from(_PROJECT).where(_PROJECT.c.id == project)
+    return found.correlate_except(_PROJECT).scalar_subquery()
+
+
+def _is_overdue(table: sa.Table, project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.due_date < _today(project), _OPEN)
 
 
 def _overdue(text: str) -> Mapping[str, Any]:
     if text not in ("true", "false"):
         message = "true or false"
         raise ValueError(message)
-    return {"overdue": text == "true"}
+    return {}
 
 
 def _escalated(text: str) -> Mapping[str, Any]:
@@ -55,12 +66,11 @@ def _escalated(text: str) -> Mapping[str, Any]:
 
 
 OVERDUE: Final = Filter(
-    lambda _table, _project: (
-        sa.literal_column(f"coalesce({_OVERDUE}, false)", sa.Boolean) == sa.bindparam("overdue", type_=sa.Boolean)
-    ),
+    lambda table, project: sa.not_(sa.func.coalesce(_is_overdue(table, project), sa.false())),
     _overdue,
     "`true`: only what is open and past its due date, by the date in its project; `false`: only the others.",
     "true",
+    {"true": _is_overdue},
 )
 ESCALATED: Final = Filter(
     lambda table, _project: sa.exists().where(

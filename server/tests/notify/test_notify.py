@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import re
 import socket
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +21,7 @@ from pmis.jobs.relay import Relay
 from pmis.jobs.runner import Runner
 from pmis.jobs.topics import CONSUMERS
 from pmis.kit.ids import uuid7
+from pmis.kit.listing import page
 from pmis.ledger.event import Origin
 from pmis.notify import tasks
 from pmis.notify.letter import LISTED, subject_of
@@ -27,6 +29,7 @@ from pmis.notify.spread import due_after, tell_of, tell_of_overdue, whom_it_wait
 from pmis.notify.unsubscribing import unsubscribe_token, unsubscribed
 from pmis.policy.levels import Level
 from pmis.task.escalation import ACTOR, climb, ladder_at
+from pmis.task.resource import RESOURCE as TASKS
 from pmis.work import KINDS
 from tests.api.expect import ok, problem
 from tests.api.office import open_office, settings_for
@@ -639,6 +642,25 @@ class TestOverdueLists:
 
         assert await listed("overdue=true") == {"late"}
         assert await listed("overdue=false") == {"early", "never", "done"}
+        assert await listed("overdue=true&sort=due_date") == {"late"}
+
+        async def then(overdue: str) -> set[str]:
+            """The same, as the clock of the instance may say that it is another day."""
+            async with office.parts.database.read() as session:
+                found = await page(
+                    session,
+                    TASKS.listing,
+                    projects=[office.a.project],
+                    filters={"overdue": overdue, "package_id": str(package.id)},
+                    sort="due_date" if overdue == "true" else None,
+                    cursor=None,
+                    limit=10,
+                    now=datetime.now(UTC) + timedelta(days=10),
+                )
+            return {json.loads(doc)["title"] for doc in found.docs}
+
+        assert await then("true") == {"late", "early"}
+        assert await then("false") == {"never", "done"}
         monday = date(2025, 5, 5)
         task = await office.a.make_task(package.id, title="old", due_date=monday.isoformat())
         assert await listed("escalated=owner,lead") == set()

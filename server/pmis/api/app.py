@@ -29,6 +29,7 @@ from pmis.api import (
     problems,
     secondfactor,
     sessions,
+    webhooks,
 )
 from pmis.api.context import Parts
 from pmis.api.direct import Application, Direct
@@ -120,6 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
             sessions,
             apitokens,
             secondfactor,
+            webhooks,
         )
     ]
     for prefix in ("/api/v1", "/api"):

@@ -15,7 +15,7 @@ from pmis.cli.text import SHORT, printable, short, title_of
 from pmis.kit.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from pmis.cli.client import Api, Json
 
@@ -41,6 +41,7 @@ _LABELS: Final = {
     "audit": "event",
     "notifications": "notification",
     "tokens": "token",
+    "webhooks": "webhook",
     **{path: kind.replace("_", " ") for kind, path in COLLECTIONS.items()},
 }
 _PEOPLE: Final = frozenset({"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by"})
@@ -157,10 +158,16 @@ class Lookup:
                 return None
             raise
 
+    def within(self, path: Sequence[str], label: str, text: str) -> str:
+        """The id of the record that the text names in a list that lies within another record."""
+        return full_id(text) or self._listed(path, label, text)
+
     def _by_fragment(self, path: str, text: str) -> str:
-        label = _LABELS[path]
+        return self._listed((path,), _LABELS[path], text)
+
+    def _listed(self, path: Sequence[str], label: str, text: str) -> str:
         fragment = self._fragment(label, text)
-        found = _matching(self._api.every(path, at_most=SCANNED), fragment)
+        found = _matching(self._api.every(*path, at_most=SCANNED), fragment)
         return self._only([item["id"] for item in found], label, text, [str(item["id"]) for item in found])
 
     def _fragment(self, label: str, text: str) -> str:

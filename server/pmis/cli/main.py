@@ -31,6 +31,7 @@ GROUPS: Final = (
     "reauthenticate",
     "second_factor",
     "token",
+    "webhook",
     "project",
     "package",
     "package_type",

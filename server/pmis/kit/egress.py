@@ -9,8 +9,6 @@ HTTPS, no redirects, no proxy, a few seconds, a little of the answer. (OWASP: Se
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import re
 import socket
 import ssl
@@ -34,7 +32,6 @@ Resolve: TypeAlias = "Callable[[str, int], Awaitable[Sequence[str]]]"
 SECONDS: Final = 5.0
 ANSWER_BYTES: Final = 64 * 1024
 MAX_URL: Final = 2000
-SIGNATURE: Final = "PMIS-Signature"
 
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _ODD: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\]|\s")
@@ -114,12 +111,6 @@ class Answer:
     seconds: float
 
 
-def signature(secret: str, body: bytes, at: int) -> str:
-    """The signature header of a body: seconds since 1970, and HMAC-SHA256 over these, a full stop and the body."""
-    digest = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
-
-
 def goal_of(url: str, ports: Collection[int] = (443,)) -> Goal:
     """The address taken apart; raises AddressRefusedError for what is not plain HTTPS to a name or an IP address."""
     if len(url) > MAX_URL or _ODD.search(url):
@@ -195,6 +186,12 @@ class Egress:
         self._ports = frozenset(ports)
         self._context = context or ssl.create_default_context()
         self._resolve = resolver
+
+    def require_good(self, url: str) -> None:
+        """Raise AddressRefusedError for what will never be called; where a name leads is judged at each call."""
+        goal = goal_of(url, self._ports)
+        if goal.literal is not None and not is_public(goal.literal, self._allowed):
+            raise AddressRefusedError(f"{goal.host} leads into a private or local network.")
 
     async def check(self, url: str) -> tuple[Goal, Address]:
         """The address taken apart, and where it leads now; raises AddressRefusedError or CallFailedError."""

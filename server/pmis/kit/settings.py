@@ -425,6 +425,41 @@ class Settings(BaseSettings):
         description="The former value of MAIL_WEBHOOK_SECRET, good as well until the mail service has the new one.",
     )
 
+    webhook_ports: str = Field(
+        "443",
+        pattern=r"^[0-9]{1,5}(,[0-9]{1,5}){0,9}$",
+        description="The ports that addresses of outgoing webhooks may name, separated by commas.",
+    )
+    webhook_networks: str = Field(
+        "",
+        description=(
+            "Private or local networks, separated by commas, that outgoing webhooks may lead into all the same. "
+            "Whoever configures a project can then make PMIS call any address in them."
+        ),
+    )
+    webhook_ca_file: Path | None = Field(
+        None,
+        description=(
+            "Certificates (PEM) of authorities that receivers of webhooks may be vouched for by. "
+            "Default: those that the system trusts."
+        ),
+    )
+    webhook_breaker_failures: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="After how many failed calls in a row a webhook rests; every further one makes it rest again.",
+    )
+    webhook_breaker_seconds: int = Field(
+        300, ge=1, le=86_400, description="For how long it rests, until a single call is tried."
+    )
+    webhook_disable_days: int = Field(
+        5, ge=1, le=365, description="After how many days without a call that succeeded a webhook is switched off."
+    )
+    webhook_keep_days: int = Field(
+        30, ge=1, le=3650, description="How long it is kept what webhooks were told, and what they answered."
+    )
+
     storage_dir: Path | None = Field(
         None,
         description=(
@@ -539,7 +574,7 @@ class Settings(BaseSettings):
 
     secret_names: ClassVar[tuple[str, ...]]
 
-    @field_validator("mail_trusted_relays", "trusted_proxy_addresses")
+    @field_validator("mail_trusted_relays", "trusted_proxy_addresses", "webhook_networks")
     @classmethod
     def _networks(cls, value: str) -> str:
         for part in filter(None, map(str.strip, value.split(","))):

@@ -103,7 +103,9 @@ def subject_of(items: Sequence[Mapping[str, Any]]) -> str:
         return f"{overdue} tasks are overdue"
     if overdue:
         return f"{overdue} {'task is' if overdue == 1 else 'tasks are'} overdue, and {len(items) - overdue} more"
-    return f"{len(items)} of your proposals were dealt with"
+    if all(item["kind"].startswith("approval.") for item in items):
+        return f"{len(items)} of your proposals were dealt with"
+    return f"{len(items)} things that concern you"
 
 
 _WORDS: Final = {
@@ -115,6 +117,8 @@ _WORDS: Final = {
     "approval.voided": "void, as the record has moved on",
     "approval.expired": "expired",
     "task.overdue": "overdue",
+    "webhook.failing": "fails, and rests",
+    "webhook.disabled": "was switched off",
 }
 """What became of it, by the kind of notification."""
 

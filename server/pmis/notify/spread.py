@@ -20,7 +20,7 @@ from pmis.policy.access import DECIDING_ROLES
 from pmis.task.escalation import Escalated, open_statuses
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
     from pmis.approval.models import Approval
@@ -175,6 +175,24 @@ async def tell_of_overdue(session: WriteSession, events: Sequence[UUID], *, by_m
         people = sorted({person for (person,) in new})
         await _post(session, people, correlation_id=correlation_id)
     return len(new)
+
+
+async def tell_person(
+    session: WriteSession,
+    person: UUID,
+    *,
+    key: str,
+    about: UUID,
+    project: UUID | None,
+    doc: Mapping[str, Any],
+    by_mail: bool,
+    correlation_id: str,
+) -> bool:
+    """Tell somebody one thing, once for each `key`; says whether that was new."""
+    new = bool(await session.execute(_TELL, (uuid7(), person, key, about, project, canonical(dict(doc)))))
+    if new and by_mail:
+        await _post(session, [person], correlation_id=correlation_id)
+    return new
 
 
 async def settle_overdue(session: WriteSession, person: UUID | None = None) -> int:

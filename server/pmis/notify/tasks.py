@@ -131,7 +131,7 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
 
 @job("notify.prune", Slot)
 async def prune(_: Slot, work: Work) -> dict[str, Any]:
-    """Forget what people were told long ago, and count as read what they were told of tasks that are overdue no more.
+    """Forget what people and webhooks were told long ago, and count as read what is told of tasks overdue no more.
 
     Before a mail the latter is done for its reader; this is for those who are not mailed.
     """
@@ -149,4 +149,22 @@ async def prune(_: Slot, work: Work) -> dict[str, Any]:
             await session.commit()
         gone += found
         if found < _BATCH:
-            return {"notifications": gone}
+            return {"notifications": gone, "deliveries": await _prune_deliveries(work)}
+
+
+async def _prune_deliveries(work: Work) -> int:
+    """Forget what webhooks were told long ago, but for what is still being delivered."""
+    gone = 0
+    while True:
+        async with work.write() as session:
+            found = await session.execute(
+                "delete from webhook.delivery where id in ("
+                "select d.id from webhook.delivery d where d.created_at < %s and not exists ("
+                "select from jobs.job j where j.id = d.job_id and d.status = 'pending' "
+                "and j.status in ('queued', 'running', 'waiting')) order by d.created_at limit %s)",
+                (session.now - timedelta(days=work.settings.webhook_keep_days), _BATCH),
+            )
+            await session.commit()
+        gone += found
+        if found < _BATCH:
+            return gone

@@ -14,6 +14,7 @@ from tests.api.office import (
     link_identity,
     make_job,
     make_token,
+    make_webhook,
     open_office,
     seal,
 )
@@ -50,6 +51,9 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             office.records[name].put("session", "live", begin_session(office.test_database, office.person(worker)))
             office.records[name].put("token", "live", (await make_token(office, worker))[0])
             office.records[name].put("identity", "live", link_identity(office.test_database, office.person(worker)))
+            admin = "b:admin" if name == "b" else "admin"
+            hook, _ = await make_webhook(office, admin, description=office.records[name].mark)
+            office.records[name].put("webhook", "live", hook)
             for state, status in (("live", "done"), ("waiting", "dead")):
                 records = office.records[name]
                 records.put("job", state, await make_job(office, world.project, status, records.mark))

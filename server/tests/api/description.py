@@ -11,7 +11,19 @@ if TYPE_CHECKING:
 
 METHODS: Final = frozenset({"get", "put", "post", "patch", "delete", "head", "options", "trace"})
 PERMISSIONS: Final = frozenset(
-    {"public", "signed in", "read", "propose", "confirm", "decide", "administer", "read_audit", "export", "verify"}
+    {
+        "public",
+        "signed in",
+        "read",
+        "propose",
+        "confirm",
+        "decide",
+        "configure",
+        "administer",
+        "read_audit",
+        "export",
+        "verify",
+    }
 )
 PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

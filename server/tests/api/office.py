@@ -475,6 +475,21 @@ async def make_token(office: Office, who: str, **said: Any) -> tuple[UUID, str]:
     return UUID(answer.json()["id"]), answer.json()["token"]
 
 
+async def make_webhook(office: Office, who: str, **said: Any) -> tuple[UUID, str]:
+    """A webhook of somebody's project: its id, and its secret. It was told something, under the id that it has."""
+    body = {"url": f"https://hooks.example.org/{secrets.token_hex(4)}", "types": ["task.*"], **said}
+    answer = await office.post(who, "/webhooks", {"project": office.world(who).prefix, **body})
+    assert answer.status_code == 201, answer.text
+    identity = UUID(answer.json()["id"])
+    with psycopg.connect(office.test_database.app_dsn, autocommit=True) as connection:
+        connection.execute(
+            "insert into webhook.delivery (id, hook_id, project_id, type, status, job_id) "
+            "select id, id, project_id, 'webhook.ping', 'delivered', id from webhook.hook where id = %s",
+            (identity,),
+        )
+    return identity, answer.json()["secret"]
+
+
 async def begin_import(office: Office, who: str) -> UUID:
     """Let somebody try an import that says how far it is; the id under which it does."""
     identity = uuid7()

@@ -541,6 +541,35 @@ _REST: Final = [
     Row("GET", "/exports/ocds/{reference}", "package", EXPORTERS, states=_ALL_STATES),
 ]
 
+_HOOK: Final = "/webhooks/{webhook_id}"
+_HOOKS: Final = [
+    Row("GET", "/webhooks", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/webhooks", "project", READERS, query=_project, states=("live",)),
+    Row("POST", "/webhooks", "", ROOT, SIGNED_IN, body=said(url="https://hooks.example.org", types=["task.*"])),
+    Row(
+        "POST",
+        "/webhooks",
+        "project",
+        ADMIN,
+        body=_in_project(url="https://hooks.example.org", types=["task.*"]),
+        states=("live",),
+    ),
+    # Nobody else may know that there is one, where it leads or what it was told.
+    *(
+        Row(method, f"{_HOOK}{path}", "webhook", ADMIN, ADMIN, body, states=("live",))
+        for method, path, body in (
+            ("GET", "", None),
+            ("PATCH", "", said(description="Another")),
+            ("GET", "/deliveries", None),
+            ("POST", "/secret", said(overlap_hours=1)),
+            ("POST", "/ping", said()),
+            # In this office each hook has a delivery of the same id.
+            ("POST", "/deliveries/{delivery_id}/redeliver", said()),
+            ("DELETE", "", None),
+        )
+    ),
+]
+
 _MAIL: Final = "/mail/messages/{message_id}"
 _ACCEPT: Final = f"{_MAIL}/suggestions/{{number}}/accept"
 _FIRST: Final = {"number": "1"}
@@ -584,6 +613,7 @@ ROWS: Final = [
     *_AUDIT,
     *_PEOPLE,
     *_JOBS,
+    *_HOOKS,
     *_MAILS,
     *_REST,
 ]

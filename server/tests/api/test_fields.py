@@ -205,6 +205,14 @@ def calls(records: Records) -> dict[str, Call]:
         "TaskPatch": ("analyst", "PATCH", f"/tasks/{ref('task')}", {"description": "y"}),
         "TaskTransition": ("analyst", "POST", f"/tasks/{ref('task')}/transitions", {"status": "in_progress"}),
         "TokenCreate": ("viewer", "POST", "/tokens", {"name": "x", "expires_in_days": 1}),
+        "WebhookCreate": (
+            "admin",
+            "POST",
+            "/webhooks",
+            {"url": "https://hooks.example.org", "types": ["task.*"], "project": ref("project")},
+        ),
+        "WebhookPatch": ("admin", "PATCH", f"/webhooks/{ref('webhook')}", {"description": "Another"}),
+        "WebhookSecretChange": ("admin", "POST", f"/webhooks/{ref('webhook')}/secret", {"overlap_hours": 1}),
         "Verify": ("inspector", "POST", "/audit/verify", {}),
     }
 

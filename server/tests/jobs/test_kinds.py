@@ -126,6 +126,10 @@ ELSEWHERE: Final = {
     "mail.file": ("tests/mail/test_filing.py", "test_filed_again_it_makes_nothing"),
     "notify.approval": ("tests/notify/test_notify.py", "test_a_waiting_one_is_told_once_to_each"),
     "notify.overdue": ("tests/notify/test_notify.py", "test_who_is_on_the_rung_is_told_once"),
+    "webhook.deliver": (
+        "tests/notify/test_webhooks.py",
+        "test_delivered_again_it_is_the_same_message_and_once_noted_it_is_not_sent_again",
+    ),
     "notify.mail": ("tests/notify/test_notify.py", "test_a_mail_that_was_sent_and_not_noted_is_the_same_mail_again"),
 }
 """The kinds that another file runs twice, as they need what only that one has."""

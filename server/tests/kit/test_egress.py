@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import datetime as dt
-import hashlib
-import hmac
 import ipaddress
-import ssl
-import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from pmis.kit.egress import (
     ANSWER_BYTES,
@@ -27,15 +16,14 @@ from pmis.kit.egress import (
     Egress,
     goal_of,
     is_public,
-    signature,
 )
+from tests.kit.inside import NAME, Inside, recording, resolving, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
-NAME = "hooks.example.org"
 
 
 @pytest.fixture
@@ -43,115 +31,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-# --- who is connected to ---
-
-_watching: list[list[tuple[str, int]]] = []
-
-
-def _record(event: str, args: tuple[Any, ...]) -> None:
-    if event == "socket.connect" and isinstance(args[1], tuple):
-        for seen in _watching:
-            seen.append((str(args[1][0]), int(args[1][1])))
-
-
-sys.addaudithook(_record)
-
-
 @pytest.fixture
 def connections() -> Iterator[list[tuple[str, int]]]:
-    """Every address that this process connects to meanwhile, as the interpreter itself sees it."""
-    _watching.append([])
-    yield _watching[-1]
-    _watching.clear()
-
-
-# --- a server inside ---
-
-
-@dataclass
-class Inside:
-    """A TLS server that nobody outside may be led to."""
-
-    port: int
-    context: ssl.SSLContext
-    answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-    delay: float = 0.0
-    requests: list[bytes] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"https://{NAME}:{self.port}/hook?x=1"
-
-
-def _certificate(folder: Path, *names: str) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([*map(x509.DNSName, names), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, private = folder / "certificate.pem", folder / "key.pem"
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return certificate, private
-
-
-@contextlib.asynccontextmanager
-async def serving(folder: Path, *names: str) -> AsyncGenerator[Inside]:
-    certificate, private = _certificate(folder, *names)
-    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    theirs.load_cert_chain(certificate, private)
-    inside = Inside(0, ssl.create_default_context(cafile=certificate))
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(
-            (int(line.split(b":")[1]) for line in head.lower().splitlines() if line.startswith(b"content-length")), 0
-        )
-        inside.requests.append(head + await reader.readexactly(length))
-        await asyncio.sleep(inside.delay)
-        writer.write(inside.answer)
-        writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=theirs)
-    inside.port = server.sockets[0].getsockname()[1]
-    try:
-        yield inside
-    finally:
-        server.close()
+    with recording() as seen:
+        yield seen
 
 
 @pytest.fixture
 async def inside(tmp_path: Path) -> AsyncIterator[Inside]:
     async with serving(tmp_path, NAME) as made:
         yield made
-
-
-def resolving(*answers: str) -> Any:
-    """A resolver that answers one address after the other, as one that rebinds does; the last for ever."""
-    left = list(answers)
-
-    async def resolve(_host: str, _port: int) -> Sequence[str]:
-        return [left.pop(0) if len(left) > 1 else left[0]]
-
-    return resolve
-
-
-# --- what may be called ---
 
 
 class TestGood:
@@ -168,12 +57,6 @@ class TestGood:
         assert b"x-test: yes" in head.lower()
         assert body == b'{"a":1}'
         assert connections == [("127.0.0.1", inside.port)]
-
-    def test_the_signature_is_over_the_time_and_the_body(self):
-        made = signature("secret", b"body", 1_700_000_000)
-        assert made == "t=1700000000,v1=" + hmac.new(b"secret", b"1700000000.body", hashlib.sha256).hexdigest()
-        assert made != signature("secret", b"body", 1_700_000_001)
-        assert made != signature("other", b"body", 1_700_000_000)
 
     @pytest.mark.parametrize(
         ("url", "host", "target"),

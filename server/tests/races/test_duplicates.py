@@ -28,7 +28,7 @@ from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.idempotency import Claim
 from pmis.ledger.store import append
 from pmis.policy.levels import Level
-from tests.api.office import PREFIX, make_job
+from tests.api.office import PREFIX, make_job, make_webhook
 from tests.builders import make_person
 from tests.mail.post import Post, parcel
 
@@ -103,6 +103,10 @@ class Stage:
         assert outcome.approval is not None
         return outcome.approval.id
 
+    async def hook(self) -> str:
+        """The path of a webhook of the project, which was told something under the id that it has."""
+        return f"/webhooks/{(await make_webhook(self.office, 'admin'))[0]}"
+
     async def mail(self, *, attached: bool = False) -> str:
         """The path of a mail that asks for something; it waits, or is attached to a package of its own."""
         post = Post.of(self.world, self.office.test_database.files)
@@ -128,6 +132,8 @@ EXEMPT: Final = {
     ("DELETE", "/people/{reference}/second-factor"): "removed once; the second time there is none",
     ("POST", "/tokens"): "a token is not kept; the second of a name is refused",
     ("DELETE", "/tokens/{token_id}"): "a token ends once; the second finds none",
+    ("POST", "/webhooks"): "its secret is not kept; the second to the same address is refused",
+    ("POST", "/webhooks/{webhook_id}/secret"): "each call makes another secret, which is not kept with answers",
     ("POST", "/auth/identities"): "nothing is written; each answer begins a way of its own to the provider",
     ("DELETE", "/auth/identities/{identity_id}"): "an identity is removed once; the second finds none",
     ("POST", "/notifications/unsubscribe"): "sets what is so already the second time; open to mail programs",
@@ -448,6 +454,27 @@ async def import_(stage: Stage) -> Sent:
 
 
 # --- racing ---------------------------------------------------------------------------------------------------------
+
+
+@case("PATCH", "/webhooks/{webhook_id}")
+async def hook(stage: Stage) -> Sent:
+    return Sent("admin", await stage.hook(), {"description": uuid7().hex}, {"description": "Other"})
+
+
+@case("DELETE", "/webhooks/{webhook_id}")
+async def hook_away(stage: Stage) -> Sent:
+    return Sent("admin", await stage.hook(), {}, {"reason": "x"})
+
+
+@case("POST", "/webhooks/{webhook_id}/ping")
+async def hook_pinged(stage: Stage) -> Sent:
+    return Sent("admin", f"{await stage.hook()}/ping", {}, {"reason": "x"})
+
+
+@case("POST", "/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver")
+async def hook_told_again(stage: Stage) -> Sent:
+    path = await stage.hook()
+    return Sent("admin", f"{path}/deliveries/{path.rpartition('/')[2]}/redeliver", {}, {"reason": "x"})
 
 
 def unsafe_routes(office: Office, prefix: str) -> set[tuple[str, str]]:

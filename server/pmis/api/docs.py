@@ -34,6 +34,7 @@ REFUSALS: Final[dict[int, str]] = {
     401: "Nobody is signed in, or the access token is not good any more.",
     403: "The role does not allow it, or the policy refuses it.",
     404: "It does not exist, or the caller may not know that it does.",
+    408: "The body came too slowly.",
     409: "It contradicts the present state; `code` says how. With `Retry-After`: somebody else holds the record.",
     412: "`If-Match` names another version than the present one.",
     413: "The body is larger than what is read here.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -14,12 +16,19 @@ from pmis.api import docs
 from pmis.api.context import parts_of, require_good_key, require_known_parameters
 from pmis.kit import signing
 from pmis.kit.canonical import canonical
-from pmis.kit.errors import InvalidInputError, NotFoundError
+from pmis.kit.errors import InvalidInputError, NotFoundError, PmisError
 from pmis.mail.intake import Delivery, accept
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 router = docs.RouteTable("mail")
 log = logging.getLogger("pmis.mail")
 PATH: Final = "/mail/inbound"
+AT_ONCE: Final = 4
+"""How many mails a process reads at the same time: as much memory as four of the largest it may cost."""
+READ_SECONDS: Final = 60.0
+"""For how long one may hold its place."""
 _TYPES: Final = ("message/rfc822", "application/octet-stream")
 
 
@@ -45,12 +54,66 @@ async def take_mail(request: Request) -> Response:
         raise docs.UnsupportedMediaError("Send the raw mail as message/rfc822.")
     try:
         # What is not even signed is not read.
-        signing.require_recent(request.headers, parts.clock.now())
-        raw = await request.body()
-        signing.require_signed(request.headers, raw, secrets, parts.clock.now())
+        check = signing.Check(request.headers, secrets, parts.clock.now())
+        async with _place(request):
+            raw = await _read(request, check)
+            return await _taken(request, raw)
     except signing.SignatureError as error:
         log.warning("a mail by webhook was refused: %s", error.detail)
         raise
+
+
+class TooManyMailsError(PmisError):
+    """So many mails are being taken in that no further one is read now."""
+
+    code = "too_many_mails"
+    status = 503
+    title = "Too many mails at once"
+    retry_after = 5
+
+
+@asynccontextmanager
+async def _place(request: Request) -> AsyncGenerator[None]:
+    """One of the places of those who are read at once; raises TooManyMailsError.
+
+    Anybody can make up headers that look right, and have a large body read before it is found out.
+    """
+    state = request.app.state
+    reading = getattr(state, "mails_reading", 0)
+    if reading >= AT_ONCE:
+        raise TooManyMailsError("Many mails are being taken in. Send it again after `Retry-After` seconds.")
+    state.mails_reading = reading + 1
+    try:
+        yield
+    finally:
+        state.mails_reading -= 1
+
+
+async def _read(request: Request, check: signing.Check) -> bytes:
+    """The body, once it is found to be signed; raises SignatureError, or SlowMailError for one that does not come."""
+    spool = bytearray()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for piece in request.stream():
+                check.update(piece)
+                spool += piece
+    except TimeoutError:
+        raise SlowMailError(f"The mail did not come within {READ_SECONDS:.0f} seconds.") from None
+    check.require_good()
+    return bytes(spool)
+
+
+class SlowMailError(PmisError):
+    """The mail is sent so slowly that its place is given to another."""
+
+    code = "mail_too_slow"
+    status = 408
+    title = "The mail came too slowly"
+
+
+async def _taken(request: Request, raw: bytes) -> Response:
+    """Accept a mail that is signed."""
+    parts = parts_of(request)
     if not raw:
         raise InvalidInputError("The body is empty; send the raw mail.")
     delivery = Delivery("webhook", raw, trusted=True, correlation_id=request.scope["correlation_id"])
@@ -83,11 +146,12 @@ docs.route(
         "Take in a mail",
         "public",
         {202: {"model": MailTaken, "description": "Taken for good; a worker files it."}},
-        (400, 401, 404, 413, 415, 422, 503),
+        (400, 401, 404, 408, 413, 415, 422, 503),
         description=(
             "For mail services that hand over raw mails (RFC 5322). The request is signed as Standard Webhooks "
             "describes it, with MAIL_WEBHOOK_SECRET, and no older than five minutes. To whom the mail came follows "
-            "from its `Delivered-To`, `To` and `Cc`. Up to MAIL_MAX_BYTES. The same mail again is answered the same "
+            "from its `Delivered-To`, `To` and `Cc`. Up to MAIL_MAX_BYTES, within a minute; four are read at once, and "
+            "more are answered 503 with `Retry-After`. The same mail again is answered the same "
             "and makes nothing; an `Idempotency-Key` has no effect."
         ),
         files={kind: {"schema": {"type": "string", "format": "binary"}, "example": _EXAMPLE} for kind in _TYPES},

@@ -100,11 +100,32 @@ def require_recent(headers: Mapping[str, str], now: datetime) -> None:
         )
 
 
+class Check:
+    """Judges a message whose body comes piece by piece, so that nothing else has to be done with it before."""
+
+    def __init__(self, headers: Mapping[str, str], secrets: Sequence[str], now: datetime) -> None:
+        """Raises SignatureError for headers that no body can make good; see `require_recent`."""
+        require_recent(headers, now)
+        self._headers = headers
+        begun = f"{headers[ID]}.{int(headers[TIMESTAMP])}.".encode()
+        self._digests = [hmac.new(key_of(secret), begun, "sha256") for secret in secrets]
+
+    def update(self, piece: bytes) -> None:
+        """The next piece of the body."""
+        for digest in self._digests:
+            digest.update(piece)
+
+    def require_good(self) -> None:
+        """Raise SignatureError unless one of the secrets signed the body that came."""
+        wanted = [_VERSION.encode() + base64.b64encode(one.digest()) for one in self._digests]
+        given = [one.encode() for one in self._headers[SIGNATURE].split(" ")]
+        # Each is compared with each, however many are right.
+        if not sum(hmac.compare_digest(one, other) for one in wanted for other in given):
+            raise SignatureError("No secret that is known here has signed this.")
+
+
 def require_signed(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: datetime) -> None:
     """Raise SignatureError unless one of the secrets signed this very body about now."""
-    require_recent(headers, now)
-    wanted = [signature(secret, headers[ID], int(headers[TIMESTAMP]), body).encode() for secret in secrets]
-    given = [one.encode() for one in headers[SIGNATURE].split(" ")]
-    # Each is compared with each, however many are right.
-    if not sum(hmac.compare_digest(one, other) for one in wanted for other in given):
-        raise SignatureError("No secret that is known here has signed this.")
+    check = Check(headers, secrets, now)
+    check.update(body)
+    check.require_good()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from pmis.api import inbound
 from pmis.kit import signing
 from pmis.mail.filing import file
 from tests.api.expect import problem
@@ -17,6 +19,8 @@ from tests.api.office import WEBHOOK_SECRETS
 from tests.mail.post import Post, letter
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import httpx2
 
     from tests.api.office import Office
@@ -143,3 +147,66 @@ async def test_when_it_cannot_be_kept_the_service_comes_again(office: Office, mo
     monkeypatch.setattr(office.parts.storage, "put", broken)
     problem(await send(office, letter()), 503, "storage_unavailable")
     assert await kept(office) == before
+
+
+def held(raw: bytes, release: asyncio.Event, begun: asyncio.Semaphore) -> AsyncIterator[bytes]:
+    """A body of which the second half comes when it may."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        begun.release()
+        yield raw[: len(raw) // 2]
+        await release.wait()
+        yield raw[len(raw) // 2 :]
+
+    return pieces()
+
+
+async def slowly(office: Office, release: asyncio.Event, begun: asyncio.Semaphore) -> httpx2.Response:
+    """A good mail, sent in two pieces."""
+    raw = letter(f"{secrets.token_hex(4)}@firm.example")
+    signed = signing.headers_of([WEBHOOK_SECRETS[0]], f"msg_{secrets.token_hex(4)}", int(time.time()), raw)
+    headers = {**signed, "Content-Type": "message/rfc822"}
+    return await office.call(None, "POST", PATH, content=held(raw, release, begun), headers=headers)
+
+
+async def test_no_more_than_a_few_are_read_at_once(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbound, "AT_ONCE", 2)
+    release, begun = asyncio.Event(), asyncio.Semaphore(0)
+    under_way = [asyncio.create_task(slowly(office, release, begun)) for _ in range(2)]
+    for _ in range(2):
+        await begun.acquire()
+    before = await kept(office)
+    told = problem(await slowly(office, release, begun), 503, "too_many_mails")
+    assert "Retry-After" in told["detail"]
+    assert begun.locked(), "the body of the third was read"
+    release.set()
+    answers = await asyncio.gather(*under_way)
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert await kept(office) == before + 2
+    assert (await slowly(office, release, begun)).status_code == 202
+
+
+async def test_control_without_the_limit_all_are_read(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbound, "AT_ONCE", 100)
+    release, begun = asyncio.Event(), asyncio.Semaphore(0)
+    under_way = [asyncio.create_task(slowly(office, release, begun)) for _ in range(8)]
+    for _ in range(8):
+        await begun.acquire()
+    release.set()
+    assert {answer.status_code for answer in await asyncio.gather(*under_way)} == {202}
+
+
+async def test_one_that_comes_too_slowly_gives_its_place_back(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbound, "AT_ONCE", 1)
+    monkeypatch.setattr(inbound, "READ_SECONDS", 0.2)
+    problem(await slowly(office, asyncio.Event(), asyncio.Semaphore(0)), 408, "mail_too_slow")
+    release = asyncio.Event()
+    release.set()
+    assert (await slowly(office, release, asyncio.Semaphore(0))).status_code == 202
+
+
+async def test_one_that_is_forged_gives_its_place_back(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbound, "AT_ONCE", 1)
+    for _ in range(3):
+        problem(await send(office, letter(), webhook_signature="v1,AAAA"), 401, "signature_refused")
+    assert (await send(office, letter())).status_code == 202

@@ -390,6 +390,17 @@ class Settings(BaseSettings):
         le=65_535,
         description="The port for SMTP; 0 takes any free one. `pmis up` listens when it is set.",
     )
+    mail_smtp_tls_cert: Path | None = Field(
+        None,
+        description=(
+            "The certificate (PEM, with its chain) with which SMTP offers STARTTLS. A renewed one is used from the "
+            "next connection on."
+        ),
+    )
+    mail_smtp_tls_key: Path | None = Field(None, description="The key (PEM) of MAIL_SMTP_TLS_CERT.")
+    mail_smtp_require_tls: bool = Field(
+        False, description="Take no mail by SMTP before STARTTLS. Needs MAIL_SMTP_TLS_CERT."
+    )
     mail_lmtp_port: int | None = Field(None, ge=0, le=65_535, description="The port for LMTP, in the same way.")
 
     imap_server: str | None = Field(

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -26,6 +27,7 @@ from pmis.mail.routing import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
 
     from aiosmtpd.smtp import Envelope, Session
 
@@ -124,6 +126,51 @@ class Handler:
         return _LATER
 
 
+class Certificate:
+    """The certificate of the settings, read again when its files were replaced."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises UnavailableError for files that are no certificate and its key."""
+        self._files = (certificate, key)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            self._seen = self._stamps()
+            self.context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            raise UnavailableError(
+                f"MAIL_SMTP_TLS_CERT and MAIL_SMTP_TLS_KEY cannot be read as a certificate and its key: {error}."
+            ) from None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Certificate | None:
+        """The certificate, where one is set; raises UnavailableError when only half of what is needed is."""
+        certificate, key = settings.mail_smtp_tls_cert, settings.mail_smtp_tls_key
+        if certificate is not None and key is not None:
+            return cls(certificate, key)
+        if certificate is not None or key is not None or settings.mail_smtp_require_tls:
+            raise UnavailableError("STARTTLS needs both MAIL_SMTP_TLS_CERT and MAIL_SMTP_TLS_KEY.")
+        return None
+
+    def renew(self) -> None:
+        """Use what stands in the files now; while they do not fit, as in the middle of a renewal, what stood there."""
+        try:
+            stamps = self._stamps()
+            if stamps == self._seen:
+                return
+            # Tried on a context of its own: a certificate whose key does not fit would leave this one without any.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)
+            self.context.load_cert_chain(*self._files)
+        except (OSError, ssl.SSLError) as error:
+            log.warning("the certificate was replaced by one that cannot be used: %s", error)
+            return
+        self._seen = stamps
+        log.info("the certificate was renewed")
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        found = [path.stat() for path in self._files]
+        return tuple((one.st_mtime_ns, one.st_ino) for one in found)
+
+
 @asynccontextmanager
 async def listening(desk: Desk) -> AsyncGenerator[dict[str, int]]:
     """Listen on the ports of the settings; gives the port of each protocol. Raises UnavailableError."""
@@ -155,10 +202,16 @@ async def listening(desk: Desk) -> AsyncGenerator[dict[str, int]]:
 
 def _maker(desk: Desk, way: Way, protocol: type[SMTP], loop: asyncio.AbstractEventLoop) -> Callable[[], SMTP]:
     handler = Handler(desk, way)
+    # LMTP is spoken with a mail server of one's own.
+    certificate = Certificate.of(desk.settings) if way == "smtp" else None
 
     def make() -> SMTP:
+        if certificate is not None:
+            certificate.renew()
         return protocol(
             handler,
+            tls_context=certificate.context if certificate else None,
+            require_starttls=certificate is not None and desk.settings.mail_smtp_require_tls,
             data_size_limit=desk.settings.mail_max_bytes,
             enable_SMTPUTF8=True,
             hostname=socket.gethostname(),

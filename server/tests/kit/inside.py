@@ -65,7 +65,7 @@ class Inside:
         return f"https://{NAME}:{self.port}/hook?x=1"
 
 
-def _certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+def certificate_in(folder: Path, *names: str) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = dt.datetime.now(dt.UTC)
@@ -94,7 +94,7 @@ def _certificate(folder: Path, *names: str) -> tuple[Path, Path]:
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, *names: str) -> AsyncGenerator[Inside]:
-    certificate, private = _certificate(folder, *names)
+    certificate, private = certificate_in(folder, *names)
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.load_cert_chain(certificate, private)
     inside = Inside(0, ssl.create_default_context(cafile=certificate))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import smtplib
 import socket
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,12 @@ import pytest
 from pmis.kit.errors import UnavailableError
 from pmis.mail import listener
 from pmis.mail.listener import Desk, listening
+from tests.kit.inside import certificate_in
 from tests.mail.post import letter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
     from tests.mail.post import Post
 
@@ -193,3 +197,63 @@ class TestLmtp:
         assert [line[:3] for line in said if b"Taken as" in line] == [b"250", b"250"]
         assert sum(line.startswith(b"550 5.1.1") for line in said) == 1
         assert said[-2][:3] == b"221"
+
+
+async def mailed_by_tls(port: int, authority: Path, raw: bytes) -> tuple[bytes, bytes]:
+    """Send a mail after STARTTLS; the serial number of the certificate that was shown, and what EHLO said before."""
+
+    def converse() -> tuple[bytes, bytes]:
+        context = ssl.create_default_context(cafile=authority)
+        with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+            said = client.ehlo()[1]
+            client.starttls(context=context)
+            shown = client.sock.getpeercert(binary_form=True)
+            assert client.sendmail("bounce@firm.example", ["inbox@mail.test"], raw) == {}
+        return hashlib.sha256(shown).digest(), said
+
+    return await asyncio.to_thread(converse)
+
+
+class TestTls:
+    async def test_mail_comes_by_starttls_and_a_renewed_certificate_is_used(self, post: Post, tmp_path: Path):
+        certificate, key = certificate_in(tmp_path, "mail.test")
+        async with ports(post, mail_smtp_tls_cert=certificate, mail_smtp_tls_key=key) as found:
+            before = await inbounds(post)
+            first, said = await mailed_by_tls(found["smtp"], certificate, letter())
+            assert b"STARTTLS" in said.upper()
+            assert await inbounds(post) == before + 1
+            assert (await mailed_by_tls(found["smtp"], certificate, letter()))[0] == first
+            certificate_in(tmp_path, "mail.test")
+            renewed, _ = await mailed_by_tls(found["smtp"], certificate, letter())
+            assert renewed != first
+            # In the middle of a renewal the certificate and the key do not fit; what was there is used.
+            fitting = certificate.read_bytes()
+            (tmp_path / "other").mkdir()
+            certificate.write_bytes(certificate_in(tmp_path / "other", "mail.test")[0].read_bytes())
+            authority = tmp_path / "authority.pem"
+            authority.write_bytes(fitting)
+            assert (await mailed_by_tls(found["smtp"], authority, letter()))[0] == renewed
+
+    async def test_where_it_is_required_nothing_is_taken_before(self, post: Post, tmp_path: Path):
+        certificate, key = certificate_in(tmp_path, "mail.test")
+        settings = {"mail_smtp_tls_cert": certificate, "mail_smtp_tls_key": key, "mail_smtp_require_tls": True}
+        async with ports(post, **settings) as found:
+            said = await talk(found["smtp"], b"EHLO firm.example", b"MAIL FROM:<a@firm.example>")
+            assert said[-1].startswith(b"530")
+            await mailed_by_tls(found["smtp"], certificate, letter())
+        del settings["mail_smtp_require_tls"]
+        async with ports(post, **settings) as found:
+            said = await talk(found["smtp"], b"EHLO firm.example", b"MAIL FROM:<a@firm.example>")
+            assert said[-1].startswith(b"250"), "the control: where it is not required it is taken"
+
+    @pytest.mark.parametrize("half", ["mail_smtp_tls_cert", "mail_smtp_tls_key", "mail_smtp_require_tls"])
+    async def test_half_of_what_is_needed_is_refused(self, post: Post, tmp_path: Path, half: str):
+        with pytest.raises(UnavailableError, match="needs both"):
+            async with ports(post, **{half: True if half.endswith("require_tls") else tmp_path / "none.pem"}):
+                pass
+
+    async def test_what_is_no_certificate_is_refused(self, post: Post, tmp_path: Path):
+        (tmp_path / "x.pem").write_text("x")
+        with pytest.raises(UnavailableError, match="cannot be read"):
+            async with ports(post, mail_smtp_tls_cert=tmp_path / "x.pem", mail_smtp_tls_key=tmp_path / "x.pem"):
+                pass

@@ -28,7 +28,7 @@ from pmis.ops import demo
 from pmis.ops import postgres as pg
 from pmis.ops.migrate import upgrade_database
 from pmis.ops.postgres import EmbeddedPostgres
-from pmis.ops.process import current_user, identity, named_user, stop
+from pmis.ops.process import command_as, current_user, named_user, stop
 from pmis.ops.valkey import EmbeddedValkey
 from tests.faults.client import Client
 from tests.jobs.plant import wait_for
@@ -126,6 +126,7 @@ class System:
     restarted: dict[str, int] = field(default_factory=dict[str, int])
     """How often a process ended by itself and was started again, as a supervisor does it."""
     _postmaster: int = 0
+    _server: Any = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _over: threading.Event = field(default_factory=threading.Event)
     _keeper: threading.Thread | None = None
@@ -163,7 +164,11 @@ class System:
         """Start it, also after it was killed; how long that took."""
         began = time.monotonic()
         self.postgres.prepare()
-        self._postmaster = self.postgres.start(self.logs / "postgres.log")
+        with (self.logs / "postgres.log").open("ab") as log:
+            command = self.postgres.command(parent=os.getpid())
+            self._server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
+        pid = self._postmaster = self._server.pid
+        wait_for(lambda: self.postgres.is_ready(pid), self.told, seconds=60)
         return time.monotonic() - began
 
     @property
@@ -177,9 +182,7 @@ class System:
     def kill_postmaster(self) -> None:
         pid = self.postmaster
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: identity(pid) is None, "the end of PostgreSQL")
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+        self._server.wait(20)
 
     def kill_backend(self) -> bool:
         """Kill a backend of one of our clients as hard as can be: PostgreSQL then ends all of them and recovers."""
@@ -196,8 +199,7 @@ class System:
     def stop_postgres(self, steps: Any = pg.STOP_STEPS) -> None:
         if self._postmaster:
             stop(self._postmaster, steps)
-            with suppress(ChildProcessError):
-                os.waitpid(self._postmaster, os.WNOHANG)
+            self._server.wait(20)
 
     def start_valkey(self) -> None:
         self.valkey.prepare()
@@ -296,7 +298,8 @@ class System:
         program = [str(_PARTS), command[0][1:]] if command[0].startswith("+") else ["-m", "pmis.cli.main", *command]
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-P", *program],
+                # It ends with the tests, should they be killed.
+                command_as(current_user(), [sys.executable, "-P", *program], parent=os.getpid()),
                 env={**self.environment, **settings},
                 stdout=log,
                 stderr=log,

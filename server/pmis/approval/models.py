@@ -134,6 +134,9 @@ class ApprovalProjection(Projection[Approval]):
                 if verdict.verdict in ends:
                     changed |= {**closed, "status": ends[verdict.verdict], "closed_reason": verdict.reason}
                 return changed
+            case "handed_over":
+                decision = {**entity.decision, "steps": payload["steps"]}
+                return {"decision": decision, "open_steps": payload["open_steps"]}
             case "applied":
                 return {**closed, "status": "applied", "applied": payload["results"]}
             case "withdrawn" | "voided" | "expired":

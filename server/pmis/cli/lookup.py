@@ -44,7 +44,9 @@ _LABELS: Final = {
     "webhooks": "webhook",
     **{path: kind.replace("_", " ") for kind, path in COLLECTIONS.items()},
 }
-_PEOPLE: Final = frozenset({"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by"})
+_PEOPLE: Final = frozenset(
+    {"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by", "hand_over_to"}
+)
 
 
 def full_id(text: str) -> str | None:

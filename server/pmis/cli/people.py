@@ -8,10 +8,10 @@ import typer
 
 from pmis.cli import options
 from pmis.cli.approvals import outcome
-from pmis.cli.client import BadArgumentError, connected
+from pmis.cli.client import Api, BadArgumentError, connected
 from pmis.cli.governed import show_record
 from pmis.cli.lookup import Lookup
-from pmis.cli.output import Column, listing
+from pmis.cli.output import Column, Screen, listing
 from pmis.cli.output import as_json as print_json
 from pmis.cli.text import printable, short, value
 
@@ -87,6 +87,61 @@ def create(
     with connected(account, as_json=as_json) as api:
         answer = api.send("POST", "people", body=body, key=key)
         outcome(answer, Lookup(api), operation="create", json=as_json)
+
+
+@app.command()
+def disable(
+    person: str = _PERSON,
+    hand_over_to: str | None = typer.Option(
+        None, "--hand-over-to", metavar="PERSON", help="Who gets the seats in open approvals that wait for them."
+    ),
+    reason: str | None = options.REASON,
+    key: str | None = options.KEY,
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """Propose that a person signs in no more: their sessions and API tokens end, their seats in approvals go on.
+
+    Says first which packages and open tasks of theirs you can see; these are moved like any others.
+    """
+    with connected(account, as_json=as_json) as api:
+        lookup = Lookup(api)
+        identity = lookup.person(person)
+        body = {"active": False, **options.said(reason)}
+        if hand_over_to is not None:
+            body["hand_over_to"] = lookup.person(hand_over_to)
+        if not as_json:
+            _say_what_is_theirs(api, identity)
+        answer = api.send("PATCH", "people", identity, body=body, key=key)
+        outcome(answer, lookup, operation="patch", json=as_json)
+
+
+def _say_what_is_theirs(api: Api, person: str) -> None:
+    screen = Screen(err=True)
+    owned = api.listed("packages", everything=True, owner_id=person)
+    assigned = api.listed("tasks", everything=True, assignee_id=person)
+    for found, word in ((owned, "owns"), (assigned, "is to do")):
+        for one in found.items:
+            if one["status"] in ("completed", "cancelled"):
+                continue
+            code = one.get("code") or short(str(one["id"]))
+            screen.line(f"Still {word}: {printable(str(code))} {printable(str(one['title']))}")
+
+
+@app.command()
+def enable(
+    person: str = _PERSON,
+    reason: str | None = options.REASON,
+    key: str | None = options.KEY,
+    account: str | None = options.AS,
+    as_json: bool = options.JSON,
+) -> None:
+    """Propose that a disabled person signs in again; what was handed over stays where it is."""
+    with connected(account, as_json=as_json) as api:
+        lookup = Lookup(api)
+        body = {"active": True, **options.said(reason)}
+        answer = api.send("PATCH", "people", lookup.person(person), body=body, key=key)
+        outcome(answer, lookup, operation="patch", json=as_json)
 
 
 @app.command()

@@ -31,6 +31,11 @@ class Person(Entity):
     instance_admin: bool = False
     instance_auditor: bool = False
     credential: str | None = None
+    hand_over_to: UUID | None = Field(
+        default=None,
+        exclude_if=lambda person: person is None,
+        description="For somebody disabled: to whom what waited for them was to go.",
+    )
 
 
 PERSON_TABLE = state_table(
@@ -76,8 +81,8 @@ DELEGATION_TABLE = state_table(
 )
 
 
-class PersonPatch(Proposed):
-    """The fields to change; those left out stay as they are."""
+class _PersonFields(Proposed):
+    """What both a new person and a change can say."""
 
     name: Name = Field(default="", examples=["Ada Analyst"])
     active: bool = True
@@ -85,7 +90,19 @@ class PersonPatch(Proposed):
     instance_auditor: bool = False
 
 
-class PersonCreate(PersonPatch):
+class PersonPatch(_PersonFields):
+    """The fields to change; those left out stay as they are."""
+
+    hand_over_to: UUID | None = Field(
+        default=None,
+        description=(
+            "With `active` false: who gets the seats in open approvals that are still to be filled, where their own "
+            "roles let them sit there. Without it, or where they may not, others whom the approval asks for decide."
+        ),
+    )
+
+
+class PersonCreate(_PersonFields):
     """A new person, who signs in with the address and the password."""
 
     name: Name = Field(examples=["Ada Analyst"])

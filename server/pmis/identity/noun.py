@@ -9,6 +9,7 @@ from uuid import UUID
 from pmis.approval.errors import AlreadyExistsError, BadReferenceError
 from pmis.approval.governed import Noun
 from pmis.identity.apitokens import revoke_all
+from pmis.identity.handover import hand_over
 from pmis.identity.models import (
     Delegation,
     DelegationCreate,
@@ -22,7 +23,7 @@ from pmis.identity.models import (
 )
 from pmis.identity.passwords import hash_password_soon
 from pmis.identity.sessions import end_all
-from pmis.kit.errors import ForbiddenError
+from pmis.kit.errors import ForbiddenError, InvalidInputError
 from pmis.policy.approvers import Delegation as Lent
 from pmis.policy.approvers import require_delegation
 
@@ -46,6 +47,31 @@ class PersonNoun(Noun[Person]):
     secret_fields = frozenset({"credential"})
     instance_level = True
 
+    def decide(self, entity: Person | None, change: Change, situation: Situation) -> list[Fact]:
+        """The facts; raises InvalidInputError for a successor of somebody who stays. Who comes back needs none."""
+        if entity is None:
+            return super().decide(entity, change, situation)
+        patch = dict(change.patch)
+        stays = patch.get("active", entity.active)
+        if stays and patch.get("hand_over_to") is not None:
+            raise _unfit("it goes with `active` false: only who is disabled hands over")
+        if stays and entity.hand_over_to is not None:
+            patch["hand_over_to"] = None
+        return super().decide(entity, change.model_copy(update={"patch": patch}), situation)
+
+    async def check_references(
+        self, session: Session, change: Change, entity: Person | None, situation: Situation
+    ) -> None:
+        """The successor is somebody else, who is active."""
+        del situation
+        successor = change.patch.get("hand_over_to")
+        if entity is None or successor is None:
+            return
+        if UUID(successor) == entity.id:
+            raise _unfit("somebody else takes over")
+        if not await session.one("select 1 from state.person where id = %s and active for share", (UUID(successor),)):
+            raise BadReferenceError("hand_over_to: there is no such active person.", field="hand_over_to")
+
     async def seal(self, session: WriteSession, vault: Vault, target: UUID, patch: dict[str, Any]) -> dict[str, Any]:
         """The patch with address and password as one sealed credential."""
         if "password" not in patch:
@@ -59,10 +85,11 @@ class PersonNoun(Noun[Person]):
         return {**rest, "credential": credential}
 
     async def applied(self, session: WriteSession, vault: Vault, entity: Person, origin: Origin) -> list[Event]:
-        """Let a new person sign in; end the sessions and API tokens of one who is disabled."""
+        """Let a new person sign in; end sessions and API tokens of one who is disabled, and hand over their seats."""
         if not entity.active:
             await end_all(session, entity.id, why="disabled", now=session.now, origin=origin)
             await revoke_all(session, entity.id, why="disabled", now=session.now, origin=origin)
+            return await hand_over(session, entity, origin)
         if entity.version > 1 or entity.credential is None:
             return []
         opened = (await vault.open(session, [entity.credential]))[entity.credential]
@@ -145,6 +172,13 @@ class DelegationNoun(Noun[Delegation]):
         )
         if row is None:
             raise BadReferenceError("to_person: this person has no role in the project.", field="to_person")
+
+
+def _unfit(message: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"hand_over_to: {message}.",
+        errors=[{"pointer": "/hand_over_to", "message": message, "type": "value_error"}],
+    )
 
 
 PEOPLE = PersonNoun()

@@ -20,10 +20,13 @@ _QUERY: Final = (
 )
 
 
-async def load_principal(session: Session, person_id: UUID) -> Principal:
-    """The person with the roles of this moment; raises UnauthenticatedError for one who is gone or disabled."""
+async def load_principal(session: Session, person_id: UUID, *, active: bool = True) -> Principal:
+    """The person with the roles of this moment; raises UnauthenticatedError for one who is gone or disabled.
+
+    Unless they must be `active`: then also somebody disabled, as they would be.
+    """
     row = await session.one(_QUERY, (person_id,))
-    if row is None or not row[1]:
+    if row is None or (active and not row[1]):
         raise UnauthenticatedError("This account is not active. Ask an administrator.")
     name, _, instance_admin, instance_auditor, memberships = row
     granted: dict[str, list[str]] = json.loads(memberships) if memberships else {}

@@ -13,6 +13,7 @@ CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "approval.decided": ("notify.approval",),
         "approval.applied": ("notify.approval",),
         "approval.ended": ("notify.approval",),
+        "approval.handed_over": ("notify.approval",),
         "approval.reminder": ("notify.approval",),
         "task.escalated": ("notify.overdue",),
     }

@@ -155,6 +155,16 @@ class TestPeople:
         assert "short" not in refused.err.replace("too_short", "")
         assert pmis("people", "create", "--name", "X", "--email", "x@demo.example", "--as", "admin").code == 2
 
+    def test_who_leaves_hands_over(self, pmis: Pmis):
+        asked = pmis("people", "disable", "Omar Operator", "--hand-over-to", "Ben Admin", "--as", "admin")
+        assert asked.code == 0, asked
+        assert re.search(r"hand over to +— → Ben Admin", asked.out)
+        assert re.search(r"active +yes → no", asked.out)
+        assert re.search(r"^Still owns: P-\d+ ", asked.err, re.MULTILINE)
+        assert pmis("approval", "withdraw", approval_in(asked.out), "--as", "admin").code == 0
+        staying = pmis("people", "enable", "Omar Operator", "--as", "admin")
+        assert (staying.code, "already has the proposed value" in staying.err) == (1, True)
+
     def test_a_seat_is_lent(self, pmis: Pmis):
         shown = pmis(
             *("people", "lend", "Ben Admin", "--from", "2027-01-01T00:00:00Z", "--to", "2027-01-08T00:00:00Z"),

@@ -103,7 +103,7 @@ async def create_token(request: Request) -> Response:
     """Make a token for a program."""
     call, person, _ = await own_write(request)
     said = parse_input(TokenCreate, await request.body())
-    require_recent(call)
+    await require_recent(call)
     parts = call.parts
     longest = parts.settings.api_token_days
     if said.expires_in_days > longest:

@@ -17,7 +17,7 @@ from pmis.api.context import Call, caller, etag, require_known_parameters, uuid_
 from pmis.api.edge import write
 from pmis.api.events import events_page
 from pmis.api.resources import answer_of, limit_of, next_link, project_named, readable_projects
-from pmis.api.secondfactor import is_recent
+from pmis.api.secondfactor import with_proof
 from pmis.api.secrets import reveal
 from pmis.approval import decide
 from pmis.approval.change import Operation  # noqa: TC001
@@ -250,7 +250,7 @@ def _saying(verdict: decide.VerdictName) -> Any:  # noqa: ANN401 - an endpoint
         docs.require_json(request)
         said = parse_input(model, await request.body())
 
-        async def handle(session: WriteSession) -> Answer:
+        async def handle(session: WriteSession, recent: bool) -> Answer:
             outcome = await decide.say(
                 session,
                 call.parts.vault,
@@ -259,11 +259,11 @@ def _saying(verdict: decide.VerdictName) -> Any:  # noqa: ANN401 - an endpoint
                 verdict,
                 reason=said.reason,
                 shown=said.digest,
-                recent=is_recent(call),
+                recent=recent,
             )
             return _decided(call, outcome)
 
-        return await write(call, handle)
+        return await with_proof(call, lambda recent: write(call, lambda session: handle(session, recent)))
 
     endpoint.__name__ = verdict
     return endpoint
@@ -282,13 +282,13 @@ async def confirm_approval(request: Request, approval_id: str) -> Response:
     docs.require_json(request)
     said = parse_input(Decide, await request.body())
 
-    async def handle(session: WriteSession) -> Answer:
+    async def handle(session: WriteSession, recent: bool) -> Answer:
         outcome = await decide.confirm(
-            session, call.parts.vault, call.proposing(), _id(approval_id), shown=said.digest, recent=is_recent(call)
+            session, call.parts.vault, call.proposing(), _id(approval_id), shown=said.digest, recent=recent
         )
         return _decided(call, outcome)
 
-    return await write(call, handle)
+    return await with_proof(call, lambda recent: write(call, lambda session: handle(session, recent)))
 
 
 async def withdraw_approval(request: Request, approval_id: str) -> Response:

@@ -230,6 +230,7 @@ async def _opened(request: Request, party: RelyingParty, flow: Flow, identity: I
     async with parts.database.write() as session:
         person = await links.person_of(session, identity, party.provider, now=now, origin=origin)
         moved = await groups.follow(session, person, party.provider, identity.groups, origin=origin)
+        await sessions.hold_person(session, person)
         principal = await load_principal(session, person)
         begun = sessions.begin_in_browser(
             session,
@@ -297,7 +298,7 @@ async def begin_link(request: Request) -> Response:
     said = parse_input(IdentityLink, await request.body())
     parts = call.parts
     target = _safe(said.return_to, "/return_to")
-    require_recent(call)
+    await require_recent(call)
     if state.kind != "cookie":
         raise BrowserNeededError(
             "Sign in with a browser to link an identity: the way to the provider leads through it."

@@ -26,16 +26,20 @@ from pmis.api.people import find_person
 from pmis.approval.errors import StepUpNeededError
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import secondfactor, sessions
+from pmis.identity.apitokens import revoke_all
 from pmis.identity.models import MAX_PASSWORD
 from pmis.identity.passwords import verify_password
 from pmis.identity.secondfactor import WrongCodeError
 from pmis.kit.errors import ForbiddenError
 from pmis.kit.ids import uuid7
-from pmis.ledger.event import Fact
+from pmis.ledger.event import Fact, Origin
 from pmis.ledger.store import record
 from pmis.policy.access import Action, authorize
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
+
     from pmis.policy.access import Principal
 
 router = docs.RouteTable("sign-in")
@@ -47,6 +51,17 @@ class SecondFactorCode(Input):
     """What the authenticator shows."""
 
     code: Code = Field(json_schema_extra={"writeOnly": True}, examples=["123456"])
+
+
+class SecondFactorGiven(Input):
+    """What the authenticator shows, or a recovery code."""
+
+    code: Code | None = Field(
+        default=None,
+        description="Needed by whoever has a second factor.",
+        json_schema_extra={"writeOnly": True},
+        examples=["123456"],
+    )
 
 
 class Reauthentication(Input):
@@ -105,14 +120,39 @@ class SecondFactorNeededError(ForbiddenError):
 
 
 def is_recent(call: Call) -> bool:
-    """Whether the caller proved lately, in person, who they are."""
-    window = timedelta(minutes=call.parts.settings.step_up_minutes)
-    return call.session is not None and call.parts.clock.now() - call.session.authenticated_at <= window
+    """Whether the caller proved lately, in person, who they are, as far as this process has heard."""
+    return call.session is not None and call.session.authenticated_at >= _lately(call)
 
 
-def require_recent(call: Call) -> None:
+async def has_proved(call: Call) -> bool:
+    """The same; where this process knows of no proof the session is read: another may have been given it just now."""
+    if call.session is None or is_recent(call):
+        return call.session is not None
+    async with call.parts.database.read() as session:
+        proved = await sessions.proved_at(session, call.session.id)
+    return proved is not None and proved >= _lately(call)
+
+
+def _lately(call: Call) -> datetime:
+    return call.parts.clock.now() - timedelta(minutes=call.parts.settings.step_up_minutes)
+
+
+async def with_proof(call: Call, ask: Callable[[bool], Awaitable[Response]]) -> Response:
+    """What `ask` answers, which is told whether the caller proved lately who they are.
+
+    Where that is wanted and not known here it is asked again once, if the proof was given after all.
+    """
+    try:
+        return await ask(is_recent(call))
+    except StepUpNeededError:
+        if is_recent(call) or not await has_proved(call):
+            raise
+    return await ask(True)
+
+
+async def require_recent(call: Call) -> None:
     """Raise StepUpNeededError unless the caller proved lately who they are."""
-    if not is_recent(call):
+    if not await has_proved(call):
         raise StepUpNeededError
 
 
@@ -122,38 +162,47 @@ async def require_code_or_recent(call: Call) -> None:
     For what asks for the password itself: to know that much is not enough where there is more to prove.
     """
     person = call.principal.person_id
-    if person is None or is_recent(call):
+    if person is None or await has_proved(call):
         return
     async with call.parts.database.read() as session:
         if await secondfactor.is_on(session, person):
             raise StepUpNeededError
 
 
-async def prove_second_factor(request: Request, principal: Principal, code: str | None) -> None:
-    """Return when somebody, whose password was right, has no second factor or gave a good code.
+async def prove_second_factor(request: Request, principal: Principal, code: str | None) -> bool:
+    """Whether somebody, whose password was right, gave a good code; False where they have no second factor.
 
     Raises SecondFactorNeededError, WrongCodeError (an event) and TooManyAttemptsError.
     """
     parts, person = parts_of(request), principal.person_id
     if person is None:
-        return
+        return False
     async with parts.database.read() as session:
         if not await secondfactor.is_on(session, person):
-            return
+            return False
     if code is None:
         raise SecondFactorNeededError("Give `code` too: what your authenticator shows, or a recovery code.")
-    taken = await parts.attempts.take("code", address=address_of(request), account=str(person))
+    taken = await parts.attempts.take_code(address=address_of(request), person=person)
     origin = origin_of(request, principal)
     async with parts.database.write() as session:
         good = await secondfactor.take(session, parts.vault, person, code, now=parts.clock.now(), origin=origin)
         if not good:
-            fact = Fact("signin.failed", {"person_id": str(person), "because": "code"})
-            record(session, "signin", uuid7(), fact, origin=origin, project_id=None)
+            # Whoever guesses codes has not shown to be the person, and is not written down as them.
+            fact = Fact("signin.failed", _unproved(request, person, "code"))
+            unknown = Origin(sessions.SIGN_IN, origin.source, origin.correlation_id)
+            record(session, "signin", uuid7(), fact, origin=unknown, project_id=None)
         await session.commit()
     if not good:
         SIGN_IN_FAILURES.labels("code").inc()
         raise WrongCodeError("The code is not good, or was used already. Wait for the next one.")
     await parts.attempts.give_back(taken)
+    return True
+
+
+def _unproved(request: Request, person: UUID, because: str) -> dict[str, str]:
+    """What the log says of somebody who failed to show that they are the person."""
+    client = parts_of(request).attempts.digest("login address", address_of(request))
+    return {"person_id": str(person), "client": client, "because": because}
 
 
 async def reauthenticate(request: Request) -> Response:
@@ -199,7 +248,7 @@ async def get_second_factor(request: Request) -> Response:
 async def begin_second_factor(request: Request) -> Response:
     """A secret for an authenticator."""
     call, person, _ = await own_write(request)
-    require_recent(call)
+    await require_recent(call)
     parts = call.parts
     async with parts.database.write() as session:
         secret, uri = await secondfactor.enrol(session, parts.vault, person, call.principal.name, parts.clock.now())
@@ -211,9 +260,9 @@ async def confirm_second_factor(request: Request) -> Response:
     """Let the second factor count from now on."""
     call, person, current = await own_write(request)
     said = parse_input(SecondFactorCode, await request.body())
-    require_recent(call)
+    await require_recent(call)
     parts, now = call.parts, call.parts.clock.now()
-    taken = await parts.attempts.take("code", address=address_of(request), account=str(person))
+    taken = await parts.attempts.take_code(address=address_of(request), person=person)
     async with parts.database.write() as session:
         codes = await secondfactor.confirm(session, parts.vault, person, said.code, now=now, origin=call.origin)
         ended = await sessions.end_all(
@@ -228,7 +277,9 @@ async def confirm_second_factor(request: Request) -> Response:
 async def remove_second_factor(request: Request) -> Response:
     """Do without."""
     call, person, _ = await own_write(request)
-    require_recent(call)
+    said = parse_input(SecondFactorGiven, await request.body() or b"{}")
+    await require_recent(call)
+    await prove_second_factor(request, call.principal, said.code)
     async with call.parts.database.write() as session:
         removed = await secondfactor.remove(session, person, because="own", origin=call.origin)
         await session.commit()
@@ -243,13 +294,14 @@ async def reset_second_factor(request: Request, reference: str) -> Response:
     authorize(call.principal, Action.ADMINISTER, None)
     if person == own:
         raise ForbiddenError("Another administrator resets yours; with a code you remove it yourself.")
-    require_recent(call)
+    await require_recent(call)
     now = call.parts.clock.now()
     async with call.parts.database.write() as session:
         removed = await secondfactor.remove(session, person, because="reset", origin=call.origin)
         if removed:
             # Whoever signed in with it has to sign in anew: it may have been lost to somebody.
             await sessions.end_all(session, person, why="second_factor_reset", now=now, origin=call.origin)
+            await revoke_all(session, person, why="second_factor_reset", now=now, origin=call.origin)
         await session.commit()
     call.parts.watch.tell(person)
     return json_answer({"removed": int(removed)})
@@ -317,8 +369,10 @@ docs.route(
         "Remove one's second factor",
         "signed in",
         {200: Removed},
-        _WRITES,
-        description=f"{_NO_KEY}: it is removed once.",
+        _LIMITED,
+        description=f"It takes a code of it: 403 `second_factor_needed` without. {_NO_KEY}: it is removed once.",
+        body=SecondFactorGiven,
+        body_required=False,
     ),
 )
 docs.route(
@@ -331,6 +385,9 @@ docs.route(
         "administer",
         {200: Removed},
         _WRITES,
-        description=f"All of their sessions end. {_NO_KEY}: it is removed once.",
+        description=(
+            "All of their sessions and API tokens end. Identities at providers stay linked: the second factor of PMIS "
+            f"belongs to its password. {_NO_KEY}: it is removed once."
+        ),
     ),
 )

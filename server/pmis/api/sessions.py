@@ -194,15 +194,16 @@ async def login(request: Request) -> Response:
         require_same_origin(request)
     parts = parts_of(request)
     taken = await parts.attempts.take("login", address=address_of(request), account=said.email)
-    principal = await _authenticated(request, said)
+    principal, encoded = await _authenticated(request, said)
     try:
-        await prove_second_factor(request, principal, said.code)
+        proved = await prove_second_factor(request, principal, said.code)
     except SecondFactorNeededError:
         await parts.attempts.give_back(taken)
         raise
     origin = origin_of(request, principal)
     begin = sessions.begin_in_browser if said.session == "cookie" else sessions.begin
     async with parts.database.write() as session:
+        await sessions.require_unchanged(session, principal, encoded, second_factor=proved)
         begun = begin(
             session,
             principal,
@@ -224,31 +225,38 @@ def _browsing(parts: Parts, begun: sessions.Browsing) -> Response:
     return response
 
 
-async def _authenticated(request: Request, said: Login) -> Principal:
-    """Whose address and password they are; a failure is an event, which tells neither address nor account."""
+async def _authenticated(request: Request, said: Login) -> tuple[Principal, str]:
+    """Whose address and password they are, and the hash that fitted.
+
+    A failure is an event, which tells neither address nor account.
+    """
     parts = parts_of(request)
     async with parts.database.read() as session:
         row = await session.one(
             "select person_id, password_hash from identity.credential where lower(email) = lower(%s)", (said.email,)
         )
     fits = await verify_password(row[1] if row else None, said.password)
-    if fits and row is not None and needs_rehash(row[1]):
-        await _rehash(parts, row[0], row[1], said.password)
     if not fits or row is None:
         SIGN_IN_FAILURES.labels("password").inc()
         await _record_failure(request, said, "wrong")
         raise UnauthenticatedError("The e-mail address or the password is wrong.")
     try:
         async with parts.database.read() as session:
-            return await load_principal(session, row[0])
+            principal = await load_principal(session, row[0])
     except UnauthenticatedError:
         SIGN_IN_FAILURES.labels("not_active").inc()
         await _record_failure(request, said, "not_active")
         raise
+    if needs_rehash(row[1]):
+        return principal, await _rehash(parts, row[0], row[1], said.password)
+    return principal, row[1]
 
 
-async def _rehash(parts: Parts, person: UUID, encoded: str, password: str) -> None:
-    """Keep the password as it is hashed today; the hash that another change put there meanwhile stays."""
+async def _rehash(parts: Parts, person: UUID, encoded: str, password: str) -> str:
+    """Keep the password as it is hashed today; the hash that another change put there meanwhile stays.
+
+    The hash that is kept if nothing else was.
+    """
     hashed = await hash_password_soon(password)
     async with parts.database.write() as session:
         await session.execute(
@@ -256,6 +264,7 @@ async def _rehash(parts: Parts, person: UUID, encoded: str, password: str) -> No
             (hashed, person, encoded),
         )
         await session.commit()
+    return hashed
 
 
 async def _record_failure(request: Request, said: Login, because: str) -> None:

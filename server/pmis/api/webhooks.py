@@ -267,7 +267,7 @@ async def create_webhook(request: Request) -> Response:
         async with parts.database.read() as session:
             project = await project_named(session, call.principal, said.project)
     authorize(call.principal, Action.ADMINISTER if project is None else Action.CONFIGURE, project)
-    require_recent(call)
+    await require_recent(call)
     _require_good(parts.settings, said.url)
     wish = Wish(said.url, said.description, sorted(set(said.types)), said.include_payload)
     async with parts.database.write() as session:
@@ -300,7 +300,7 @@ async def patch_webhook(request: Request, webhook_id: str) -> Response:
     async with call.parts.database.read() as session:
         await webhooks.find(session, call.principal, identity)
     if any(getattr(said, name) is not None for name in ("url", "types", "include_payload")) or said.enabled:
-        require_recent(call)
+        await require_recent(call)
     if said.url is not None:
         _require_good(call.parts.settings, said.url)
 
@@ -349,7 +349,7 @@ async def change_secret(request: Request, webhook_id: str) -> Response:
     identity, parts = uuid_or_none(webhook_id), call.parts
     async with parts.database.read() as session:
         await webhooks.find(session, call.principal, identity)
-    require_recent(call)
+    await require_recent(call)
     async with parts.database.write() as session:
         hook = await webhooks.find(session, call.principal, identity, lock=True)
         after, secret = await webhooks.rotate(

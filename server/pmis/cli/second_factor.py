@@ -60,10 +60,15 @@ def enable(account: str | None = options.AS) -> None:
 
 
 @app.command()
-def disable(account: str | None = options.AS) -> None:
-    """Remove your second factor."""
+def disable(
+    code: str | None = typer.Option(None, "--code", metavar="CODE", help="What the authenticator shows."),
+    account: str | None = options.AS,
+) -> None:
+    """Remove your second factor: it takes a code of it, or a recovery code, which a terminal is asked for."""
     with connected(account) as api:
-        removed = api.request("DELETE", _PLACE).json["removed"]
+        if code is None and sys.stdin.isatty() and api.get(*_PLACE).json["enabled"]:
+            code = cast("str", typer.prompt("Code", err=True))
+        removed = api.request("DELETE", _PLACE, body={} if code is None else {"code": code}).json["removed"]
         typer.echo("Your second factor is removed." if removed else "You had no second factor.")
 
 

@@ -98,6 +98,7 @@ class ApiToken:
             on_behalf_of=owner,
             roles=roles,
             instance_auditor=owner.instance_auditor and let is None,
+            confined=let is not None,
         )
 
 

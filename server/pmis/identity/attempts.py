@@ -18,18 +18,23 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pmis.kit.errors import TooManyAttemptsError
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from pmis.kit.db import Database
     from pmis.kit.settings import Settings
 
 _BITS: Final = 64
+_DAY_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The budgets from which an attempt was taken, in the order in which they are locked: addresses come first."""
+    """The budgets from which an attempt was taken, in the order in which they are locked: addresses come first.
 
-    subjects: list[bytes]
-    limits: list[int]
+    Each list of budgets has the window over which they count.
+    """
+
+    budgets: list[tuple[list[bytes], list[int], float]]
 
 
 class Attempts:
@@ -44,6 +49,7 @@ class Attempts:
         self._window = float(settings.signin_window_seconds)
         self._account = settings.signin_account_attempts
         self._address = settings.signin_address_attempts
+        self._codes = settings.signin_codes_a_day
 
     def digest(self, kind: str, text: str) -> str:
         """What stands for an address or an account where it must not be read."""
@@ -54,20 +60,37 @@ class Attempts:
         pairs = [(f"{what} address", _network(address), self._address)]
         if account is not None:
             pairs.append((f"{what} account", account.casefold(), self._account))
-        taken = Taken(
-            [bytes.fromhex(self.digest(kind, text)) for kind, text, _ in pairs], [limit for *_, limit in pairs]
-        )
-        # A statement of its own: that it was tried counts, whatever becomes of the request.
-        async with self._database.read() as session:
-            row = await session.one("select identity.attempt(%s, %s, %s)", (taken.subjects, taken.limits, self._window))
-        if row is not None and row[0] > 0:
-            raise TooManyAttemptsError(row[0])
+        return await self._take([(pairs, self._window)])
+
+    async def take_code(self, *, address: str, person: UUID) -> Taken:
+        """Take a guess at a code: from what one has in a short while, and from what one has in a day.
+
+        Codes are six digits, and three are good at any time: at the rate of passwords somebody would have guessed one
+        within months.
+        """
+        fast = [("code address", _network(address), self._address), ("code account", str(person), self._account)]
+        slow = [("code account a day", str(person), self._codes)]
+        return await self._take([(slow, _DAY_SECONDS), (fast, self._window)])
+
+    async def _take(self, wanted: list[tuple[list[tuple[str, str, int]], float]]) -> Taken:
+        taken = Taken([])
+        for pairs, window in wanted:
+            subjects = [bytes.fromhex(self.digest(kind, text)) for kind, text, _ in pairs]
+            limits = [limit for *_, limit in pairs]
+            # A statement of its own: that it was tried counts, whatever becomes of the request.
+            async with self._database.read() as session:
+                row = await session.one("select identity.attempt(%s, %s, %s)", (subjects, limits, window))
+            if row is not None and row[0] > 0:
+                await self.give_back(taken)
+                raise TooManyAttemptsError(row[0])
+            taken.budgets.append((subjects, limits, window))
         return taken
 
     async def give_back(self, taken: Taken) -> None:
         """It was a good attempt: it does not count."""
         async with self._database.read() as session:
-            await session.execute("select identity.give_back(%s, %s, %s)", (taken.subjects, taken.limits, self._window))
+            for subjects, limits, window in taken.budgets:
+                await session.execute("select identity.give_back(%s, %s, %s)", (subjects, limits, window))
 
 
 def _network(address: str) -> str:

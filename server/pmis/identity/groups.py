@@ -87,6 +87,9 @@ def _fact(kind: str, told: Mapping[str, Any], provider: Provider) -> Fact:
 async def _rights(
     session: WriteSession, person: UUID, rights: Mapping[str, bool], provider: Provider, origin: Origin
 ) -> list[Event]:
+    if rights:
+        # Before anybody's row: of two administrators who are to lose the right at once, the second sees the first.
+        await session.one("select pg_advisory_xact_lock(hashtextextended('pmis last administrator', 0))")
     row = await session.one("select doc from state.person where id = %s for update", (person,)) if rights else None
     if row is None:
         return []

@@ -133,6 +133,8 @@ async def confirm(
 
     Raises NotFoundError when none was begun, SecondFactorOnError when it counts already, and WrongCodeError.
     """
+    # A sign-in without a code that begins now is either seen by whoever ends the sessions after this, or sees this.
+    await session.one("select 1 from identity.credential where person_id = %s for update", (person,))
     row = await _locked(session, person)
     if row is None:
         raise NotFoundError("There is no second factor to confirm. Begin with POST /auth/second-factor.")

@@ -127,6 +127,37 @@ def digest_of(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+class ChangedMeanwhileError(UnauthenticatedError):
+    """What somebody proved who they are with was changed while it was looked at."""
+
+    code = "changed_meanwhile"
+    title = "Sign in again"
+
+
+async def hold_person(session: WriteSession, person_id: UUID | None) -> None:
+    """Let nobody disable the person before this transaction ends; who does so now is waited for."""
+    await session.one("select 1 from state.person where id = %s for share", (person_id,))
+
+
+async def require_unchanged(session: WriteSession, principal: Principal, encoded: str, *, second_factor: bool) -> None:
+    """Return when the hash that fitted is still the person's, and they are active and have proved all they have to.
+
+    Whoever changes one of these ends the sessions that there are, and waits for this transaction or is waited for: so
+    either the session that it begins is ended too, or it does not begin. Raises ChangedMeanwhileError.
+    """
+    await hold_person(session, principal.person_id)
+    await session.one("select 1 from identity.credential where person_id = %s for share", (principal.person_id,))
+    # A statement of its own, begun after the locks were given: what they were waited for is seen.
+    row = await session.one(
+        "select c.password_hash, p.active, exists (select from identity.second_factor f "
+        "where f.person_id = c.person_id and f.confirmed_at is not null) "
+        "from identity.credential c join state.person p on p.id = c.person_id where c.person_id = %s",
+        (principal.person_id,),
+    )
+    if row is None or row[0] != encoded or not row[1] or (row[2] and not second_factor):
+        raise ChangedMeanwhileError("Your account was changed at this moment. Sign in again.")
+
+
 def begin(
     session: WriteSession, principal: Principal, *, client: Client, now: datetime, lifetimes: Lifetimes, origin: Origin
 ) -> Granted:
@@ -281,6 +312,14 @@ async def prove_again(
     fact = Fact("session.reauthenticated", {"person_id": str(person_id)})
     record(session, "session", session_id, fact, origin=origin, project_id=None, version=version)
     return cookie
+
+
+async def proved_at(session: Session, session_id: UUID) -> datetime | None:
+    """When the person proved last, in an open session, who they are."""
+    row = await session.one(
+        "select authenticated_at from identity.session where id = %s and ended_at is null", (session_id,)
+    )
+    return row[0] if row else None
 
 
 async def end_all(

@@ -338,6 +338,12 @@ class Settings(BaseSettings):
             "Failed attempts per account in SIGNIN_WINDOW_SECONDS; more answer 429. Successful ones do not count."
         ),
     )
+    signin_codes_a_day: int = Field(
+        50,
+        ge=1,
+        le=1_000_000,
+        description=("Wrong codes of a second factor per account in a day; more answer 429. Good ones do not count."),
+    )
     signin_address_attempts: int = Field(
         100,
         ge=1,

@@ -119,13 +119,15 @@ class Principal:
     roles: Mapping[UUID, frozenset[Role]] = field(default_factory=dict[UUID, frozenset[Role]])
     instance_admin: bool = False
     instance_auditor: bool = False
+    confined: bool = False
+    """Whether it is let to its projects alone: what an executive of one may do on the instance it may not."""
     _on_instance: frozenset[Role] = field(init=False, repr=False, compare=False)
     known: Known = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out, once, what counts on the instance."""
         held = {Role.ADMIN: self.instance_admin, Role.AUDITOR: self.instance_auditor}
-        held[Role.EXECUTIVE] = any(Role.EXECUTIVE in roles for roles in self.roles.values())
+        held[Role.EXECUTIVE] = not self.confined and any(Role.EXECUTIVE in roles for roles in self.roles.values())
         object.__setattr__(self, "_on_instance", frozenset(role for role, holds in held.items() if holds))
         object.__setattr__(self, "known", Known())
 

@@ -113,6 +113,7 @@ WRITABLE: Final[dict[str, frozenset[str]]] = {
     "TokenCreate": frozenset({"name"}),
     "Reauthentication": frozenset({"code", "password"}),
     "SecondFactorCode": frozenset({"code"}),
+    "SecondFactorGiven": frozenset({"code"}),
 }
 """Which of these fields a body takes after all, by hand: a field that becomes writable must be put here first."""
 
@@ -198,6 +199,7 @@ def calls(records: Records) -> dict[str, Call]:
         "Proposed": ("analyst", "DELETE", f"/packages/{ref('package')}", {"reason": "x"}),
         "Reauthentication": ("viewer", "POST", "/auth/reauthenticate", {"password": "not known"}),
         "SecondFactorCode": ("viewer", "POST", "/auth/second-factor/confirm", {"code": "123456"}),
+        "SecondFactorGiven": ("viewer", "DELETE", "/auth/second-factor", {}),
         "Refresh": ("anonymous", "POST", "/auth/refresh", {"refresh_token": "pmisr_" + "A" * 43}),
         "Revise": ("analyst", "POST", f"/approvals/{ref('approval', 'deleted')}/revise", {"reason": "x"}),
         "Simulate": ("viewer", "POST", "/policy/simulate", {"operation": "patch", "target_type": "package"}),

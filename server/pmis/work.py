@@ -7,6 +7,7 @@ import pmis.jobs.upkeep  # pyright: ignore[reportUnusedImport] - each declares k
 import pmis.mail.tasks  # pyright: ignore[reportUnusedImport] - the same
 import pmis.notify.deliveries  # pyright: ignore[reportUnusedImport] - declares its job
 import pmis.notify.tasks  # pyright: ignore[reportUnusedImport] - declares its jobs
+import pmis.notify.warning  # pyright: ignore[reportUnusedImport] - declares its job
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.jobs.registry import KINDS
 

@@ -15,6 +15,7 @@ CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "approval.ended": ("notify.approval",),
         "approval.handed_over": ("notify.approval",),
         "approval.reminder": ("notify.approval",),
+        "refresh.reused": ("notify.refresh_reused",),
         "task.escalated": ("notify.overdue",),
     }
 )

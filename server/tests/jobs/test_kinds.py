@@ -130,6 +130,7 @@ ELSEWHERE: Final = {
         "tests/notify/test_webhooks.py",
         "test_delivered_again_it_is_the_same_message_and_once_noted_it_is_not_sent_again",
     ),
+    "notify.refresh_reused": ("tests/notify/test_notify.py", "test_warned_again_it_is_the_same_warning"),
     "notify.mail": ("tests/notify/test_notify.py", "test_a_mail_that_was_sent_and_not_noted_is_the_same_mail_again"),
 }
 """The kinds that another file runs twice, as they need what only that one has."""

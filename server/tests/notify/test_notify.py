@@ -23,7 +23,7 @@ from pmis.jobs.topics import CONSUMERS
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import page
 from pmis.ledger.event import Origin
-from pmis.notify import tasks
+from pmis.notify import tasks, warning
 from pmis.notify.letter import LISTED, subject_of
 from pmis.notify.spread import due_after, tell_of, tell_of_overdue, whom_it_waits_for
 from pmis.notify.unsubscribing import unsubscribe_token, unsubscribed
@@ -32,7 +32,7 @@ from pmis.task.escalation import ACTOR, climb, ladder_at
 from pmis.task.resource import RESOURCE as TASKS
 from pmis.work import KINDS
 from tests.api.expect import ok, problem
-from tests.api.office import open_office, settings_for
+from tests.api.office import PASSWORD, open_office, settings_for
 from tests.builders import SECRET, make_member
 
 if TYPE_CHECKING:
@@ -672,3 +672,67 @@ class TestOverdueLists:
             problem(await office.get("viewer", f"/tasks?{wrong}"), 422, "invalid_input")
         events = ok(await office.get("viewer", f"/tasks/{task.id}/timeline"))["items"]
         assert "task.escalated" in {event["type"] for event in events}
+
+
+class TestWarning:
+    """C8: whoever shows a used refresh token ends the session, and its person is told, whatever mails they want."""
+
+    async def reuse(self, office: Office) -> tuple[str, str, str]:
+        """Somebody whose refresh token somebody else shows again: their name, address and session."""
+        name, address = await addressed(office, "viewer")
+        ok(await office.patch(name, "/notifications/preferences", {"mail": "never"}))
+        said = {"email": address, "password": PASSWORD}
+        begun = ok(await office.post(None, "/auth/login", said, headers={"User-Agent": "Their laptop"}))
+        again = {"refresh_token": begun["refresh_token"]}
+        ok(await office.post(None, "/auth/refresh", again, headers={"User-Agent": "Their laptop"}))
+        thief = await office.post(None, "/auth/refresh", again, headers={"User-Agent": "Somebody else"})
+        problem(thief, 401, "refresh_reused")
+        return name, address, begun["session_id"]
+
+    async def test_its_person_is_warned_at_once(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+        name, address, session_id = await self.reuse(office)
+        await works.pump(hurry=False)
+        (mail,) = to(postbox[0], address)
+        assert mail["Subject"] == "One of your sign-ins was ended"
+        text = mail.get_content()
+        assert "(Their laptop)" in text
+        assert "pmisr_" not in text
+        assert mail["Auto-Submitted"] == "auto-generated"
+        (item,) = ok(await office.get(name, "/notifications"))["items"]
+        assert (item["kind"], item["entity_id"], item["urgent"]) == ("session.refresh_reused", session_id, True)
+        assert item["mailed_at"] is not None
+        assert await works.pump() == [], "and no digest tells it again"
+
+    async def test_warned_again_it_is_the_same_warning(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Killed between the mail server's yes and the commit; a second job finds it done."""
+        original, died = warning.hand_over, []
+
+        async def dies(*arguments: Any) -> None:
+            await original(*arguments)
+            if not died:
+                died.append(1)
+                raise RuntimeError("killed")
+
+        monkeypatch.setattr(warning, "hand_over", dies)
+        _, address, session_id = await self.reuse(office)
+        await works.pump()
+        first, second = to(postbox[0], address)
+        assert first["Message-ID"] == second["Message-ID"]
+        async with office.database.write() as session:
+            row = await session.one("select person_id from identity.session where id = %s", (session_id,))
+            assert row is not None
+            payload = {"person_id": str(row[0]), "session_id": session_id}
+            enqueue(session, "notify.refresh_reused", payload, dedup=None, correlation_id="test")
+            await session.commit()
+        assert await works.pump() == ["done"]
+        assert len(to(postbox[0], address)) == 2
+
+    async def test_without_a_mail_server_it_is_told_in_pmis(self, office: Office):
+        works = Works(office, None)
+        await works.pump()
+        name, *_ = await self.reuse(office)
+        assert await works.pump() == ["done"]
+        (item,) = ok(await office.get(name, "/notifications"))["items"]
+        assert (item["kind"], item["mailed_at"]) == ("session.refresh_reused", None)

@@ -206,7 +206,11 @@ class TestMaking:
 
     async def test_it_needs_a_fresh_proof(self, desk: Desk, monkeypatch: pytest.MonkeyPatch):
         made = await desk.hook()
-        monkeypatch.setattr("pmis.api.secondfactor.is_recent", lambda _: False)
+
+        async def stale(_: object) -> bool:
+            return False
+
+        monkeypatch.setattr("pmis.api.secondfactor.has_proved", stale)
         path = f"/webhooks/{made['id']}"
         said = {"url": desk.url, "types": ["package.*"], "project": desk.office.a.prefix}
         problem(await desk.office.post("admin", "/webhooks", said), 403, "step_up_needed")

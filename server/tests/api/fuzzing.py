@@ -17,7 +17,7 @@ from pmis.identity.tokens import Tokens
 from pmis.kit.ids import uuid7
 from tests.api.description import operations
 from tests.api.expect import CODE, NEVER
-from tests.api.office import JWT_SECRET, PASSWORD, begin_session, furnish, open_office, seal, settings_for
+from tests.api.office import JWT_SECRET, PASSWORD, begin_session, furnish, make_webhook, open_office, seal, settings_for
 from tests.builders import SECRET, make_member, make_person
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Ground:
         if "{message_id}" in path:
             mails = self.records.ids["email"].values()
             return [{"message_id": str(one), **({"number": "1"} if "{number}" in path else {})} for one in mails]
+        if path.endswith("/{webhook_id}/deliveries"):
+            return [{"webhook_id": str(self.records.ids["webhook"]["live"])}]
         if "{import_id}" in path:
             return [{"import_id": str(uuid7())}]
         first = path.removeprefix("/api/v1/").partition("/")[0]
@@ -113,6 +115,7 @@ def prepared(database: TestDatabase) -> Ground:
     async def seed() -> tuple[Records, str, UUID]:
         async with open_office(database) as office:
             records = await furnish(office.a, office.records["a"].mark, database.files)
+            records.put("webhook", "live", (await make_webhook(office, "admin"))[0])
             seal(database)
             async with office.database.write() as session:
                 person = await make_person(session, office.vault, "Fuzzer", instance_admin=True)

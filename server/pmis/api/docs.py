@@ -171,6 +171,8 @@ class Step(BaseModel):
     status: str
     step: str
     needs: list[str]
+    missing: list[str]
+    """What of that the record does not have yet; a reason comes with the proposal."""
     you_may_propose: bool
 
 

@@ -149,8 +149,10 @@ class Routes:
         column = "id" if identity is not None else self.resource.code_column
         row = None
         if column is not None and (identity is not None or is_code(reference)):
+            kinds = "".join(f" and {name} = any(%s)" for name in self.resource.fixed)
             row = await session.one(
-                f"select id, project_id, doc from state.{self.table} where {column} = %s", (identity or reference,)
+                f"select id, project_id, doc from state.{self.table} where {column} = %s{kinds}",
+                (identity or reference, *(value.split(",") for value in self.resource.fixed.values())),
             )
         if row is None or not allowed(principal, Action.READ, row[1]):
             raise NotFoundError(f"There is no such {self.resource.label}.")
@@ -233,17 +235,20 @@ class Routes:
         async with call.parts.database.read() as session:
             _, doc = await self.find(session, call.principal, reference)
             policy = await active_policy(session)
-        record = json.loads(doc)
-        lifecycle = policy.lifecycles[self.noun.lifecycle or self.table]
+            record = json.loads(doc)
+            lifecycle = policy.lifecycles[self.noun.lifecycle or self.table]
+            allowed_next = list(lifecycle.allowed(record["status"]))
+            missing = [await self.noun.missing(session, record, step, policy) for step in allowed_next]
         roles = call.principal.roles_in(UUID(record["project_id"]))
         steps = [
             {
                 "status": step.to,
                 "step": step.name,
                 "needs": [GUARDS[guard] for guard in step.guards or ()],
+                "missing": lacking,
                 "you_may_propose": not roles.isdisjoint(step.roles),
             }
-            for step in lifecycle.allowed(record["status"])
+            for step, lacking in zip(allowed_next, missing, strict=True)
         ]
         return Response(canonical({"status": record["status"], "next": steps}), 200, None, "application/json")
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pmis.policy.access import Principal
     from pmis.policy.document import Policy, Writer
     from pmis.policy.levels import Level
+    from pmis.policy.lifecycle import Transition
 
 
 LevelName = Literal["low", "medium", "high", "critical"]
@@ -306,6 +307,11 @@ class Noun(Projection[E]):
         del before, after, situation
         return {}
 
+    async def missing(self, session: Session, record: Mapping[str, Any], step: Transition, policy: Policy) -> list[str]:
+        """What the step needs that the record, as it stands, does not have. A reason comes with the proposal."""
+        del session, policy
+        return [GUARDS[one] for one in step.guards or () if not _filled(one, record)]
+
     def facts(self, entity: E | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
         """What the policy is to judge."""
         changed: frozenset[str] = frozenset(
@@ -357,7 +363,11 @@ def _content(guard: str, after: Mapping[str, Any], situation: Situation) -> bool
     """Whether a guard is content with the record as it would be; `no_open_tasks` is judged with the references."""
     if guard == "reason_given":
         return bool(situation.reason)
-    return all(after.get(name) for name in _GUARDED_FIELDS.get(guard, ()))
+    return _filled(guard, after)
+
+
+def _filled(guard: str, record: Mapping[str, Any]) -> bool:
+    return all(record.get(name) for name in _GUARDED_FIELDS.get(guard, ()))
 
 
 _PAST: Final = {"create": "created", "patch": "changed", "delete": "deleted", "restore": "restored"}

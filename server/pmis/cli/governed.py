@@ -273,6 +273,7 @@ class _Commands:
                 Column("STEP", lambda step, _: printable(str(step["step"]))),
                 Column("YOU MAY PROPOSE", lambda step, _: value(step["you_may_propose"])),
                 Column("NEEDS", lambda step, _: value(step["needs"]), flexible=True),
+                Column("MISSING", lambda step, _: value(step["missing"]), flexible=True),
             )
             if answer.json["next"]:
                 screen.table(columns, answer.json["next"], lookup)

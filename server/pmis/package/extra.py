@@ -4,16 +4,50 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+from uuid import UUID
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
+
+
+_DATE_LENGTH: Final = len("2026-11-30")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+FORMATS: Final = FormatChecker(formats=())
+"""What `format` may ask of a text, and how it is judged; JSON Schema leaves that open."""
+
+
+@FORMATS.checks("date", ValueError)
+def _is_date(value: object) -> bool:
+    return not isinstance(value, str) or (len(value) == _DATE_LENGTH and bool(date.fromisoformat(value)))
+
+
+@FORMATS.checks("date-time", ValueError)
+def _is_time(value: object) -> bool:
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+
+
+@FORMATS.checks("email")
+def _is_email(value: object) -> bool:
+    return not isinstance(value, str) or bool(_EMAIL.fullmatch(value))
+
+
+@FORMATS.checks("uuid", ValueError)
+def _is_uuid(value: object) -> bool:
+    return not isinstance(value, str) or str(UUID(value)) == value.lower()
+
+
+@FORMATS.checks("uri", ValueError)
+def _is_uri(value: object) -> bool:
+    return not isinstance(value, str) or bool(urlsplit(value).scheme and " " not in value)
 
 
 def require_followable(value: dict[str, Any]) -> None:
@@ -26,6 +60,10 @@ def require_followable(value: dict[str, Any]) -> None:
     # A reference elsewhere would be fetched by the server, and `$id` turns the ones here into references elsewhere.
     if any(not reference.startswith("#") for reference in _references(value)):
         message = "a schema refers only to itself (#/...), and has no $id"
+        raise ValueError(message)
+    unknown = sorted(set(_formats(value)) - set(FORMATS.checkers))
+    if unknown:
+        message = f"format {unknown[0]!r} is not one that is checked; these are: {', '.join(sorted(FORMATS.checkers))}"
         raise ValueError(message)
     try:
         faults_of(value, {})
@@ -40,6 +78,17 @@ def _references(value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
         return here + [ref for item in record.values() for ref in _references(item)]
     if isinstance(value, list):
         return [ref for item in cast("list[Any]", value) for ref in _references(item)]
+    return []
+
+
+def _formats(value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
+    """Every `format` of a schema and of those in it. A property of that name is a schema, not a text."""
+    if isinstance(value, dict):
+        record = cast("dict[str, Any]", value)
+        here = [record["format"]] if isinstance(record.get("format"), str) else []
+        return here + [found for item in record.values() for found in _formats(item)]
+    if isinstance(value, list):
+        return [found for item in cast("list[Any]", value) for found in _formats(item)]
     return []
 
 
@@ -61,4 +110,4 @@ def faults_of(schema: dict[str, Any], data: dict[str, Any]) -> list[ValidationEr
 
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema), registry=Registry())
+    return Draft202012Validator(json.loads(schema), registry=Registry(), format_checker=FORMATS)

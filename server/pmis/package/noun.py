@@ -25,13 +25,15 @@ from pmis.policy.document import Writer
 from pmis.policy.lifecycle import GUARDS, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
     from pmis.kit.db import Session, WriteSession
     from pmis.ledger.event import Fact
     from pmis.policy.arbitrate import Facts
+    from pmis.policy.document import Policy
+    from pmis.policy.lifecycle import Transition
 
 SEARCH = Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True)
 WITHOUT_CODE = {"number": 0, "code": "—"}
@@ -101,7 +103,13 @@ class PackageNoun(Noun[Package]):
     def stamps(
         self, before: Mapping[str, Any], after: Mapping[str, Any], situation: Situation
     ) -> dict[str, dict[str, Any]]:
-        """Work that begins or ends today has begun or ended today, unless the proposal names another day."""
+        """Work that begins or ends today has begun or ended today, unless the proposal names another day.
+
+        What is taken up again has not ended.
+        """
+        lifecycle = situation.policy.lifecycles["package"]
+        if before["actual_end"] is not None and lifecycle.phase(before["status"]) is Phase.FROZEN:
+            return {"actual_end": {"from": before["actual_end"], "to": None}}
         if situation.writer is Writer.IMPORT:
             # What is imported happened when its source says it did, if it says so at all.
             return {}
@@ -132,8 +140,15 @@ class PackageNoun(Noun[Package]):
             currency_after=currency_after,
             budget=None if budget is None else Decimal(budget),
             budget_currency=project.get("currency"),
-            slip_days=rules.slip_days(before, after),
+            slip_days=rules.slip_days(before.get("planned_end"), after.get("planned_end")),
         )
+
+    async def missing(self, session: Session, record: Mapping[str, Any], step: Transition, policy: Policy) -> list[str]:
+        """What the step needs that is not there, tasks that are still open included."""
+        found = await super().missing(session, record, step, policy)
+        if "no_open_tasks" in (step.guards or ()) and await _has_open_tasks(session, UUID(record["id"]), [], policy):
+            found.append(GUARDS["no_open_tasks"])
+        return found
 
     async def check_references(
         self, session: Session, change: Change, entity: Package | None, situation: Situation
@@ -196,18 +211,27 @@ async def _require_no_open_tasks(session: Session, change: Change, entity: Packa
     step = situation.policy.lifecycles["package"].find(entity.status, change.patch["status"])
     if step is None or "no_open_tasks" not in (step.guards or ()):
         return
-    ended = [name for name, state in situation.policy.lifecycles["task"].states.items() if state.phase is Phase.FROZEN]
+    ended = _ended(situation.policy)
     # Earlier changes of the same proposal count: they may end tasks, delete them, or bring new ones.
     proposed = [one for one in situation.known.values() if getattr(one, "package_id", None) == entity.id]
+    opened = await _has_open_tasks(session, entity.id, [one.id for one in proposed], situation.policy)
+    left = [one for one in proposed if getattr(one, "status", None) not in ended and not getattr(one, "deleted", False)]
+    if opened or left:
+        missing = [GUARDS["no_open_tasks"]]
+        raise GuardRefusedError(f"{entity.status} → {step.to} needs {missing[0]}.", missing=missing, step=step.name)
+
+
+def _ended(policy: Policy) -> list[str]:
+    return [name for name, state in policy.lifecycles["task"].states.items() if state.phase is Phase.FROZEN]
+
+
+async def _has_open_tasks(session: Session, package: UUID, besides: Sequence[UUID], policy: Policy) -> bool:
     row = await session.one(
         "select 1 from state.task "
         "where package_id = %s and id <> all(%s) and not deleted and status <> all(%s) limit 1",
-        (entity.id, [one.id for one in proposed], ended),
+        (package, besides, _ended(policy)),
     )
-    left = [one for one in proposed if getattr(one, "status", None) not in ended and not getattr(one, "deleted", False)]
-    if row is not None or left:
-        missing = [GUARDS["no_open_tasks"]]
-        raise GuardRefusedError(f"{entity.status} → {step.to} needs {missing[0]}.", missing=missing, step=step.name)
+    return row is not None
 
 
 async def require_member(session: Session, project_id: UUID | None, person: str, field: str) -> None:

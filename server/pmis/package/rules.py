@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,12 +21,20 @@ def contradictions(after: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def slip_days(before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
-    """By how many days the planned end moves away; 0 when it does not, or was not known."""
-    old, new = before.get("planned_end"), after.get("planned_end")
-    if not old or not new:
+OPEN_ENDED: Final = 36_601
+"""The slip of a date that is taken away: more days than any limit of a policy."""
+
+
+def slip_days(before: str | None, after: str | None) -> int:
+    """By how many days a known date moves away: 0 when it does not or was not known, OPEN_ENDED when it goes.
+
+    Else a date could be taken away in one change and set to any day in the next, and neither would be late.
+    """
+    if not before:
         return 0
-    return max(0, (date.fromisoformat(new) - date.fromisoformat(old)).days)
+    if not after:
+        return OPEN_ENDED
+    return max(0, (date.fromisoformat(after) - date.fromisoformat(before)).days)
 
 
 def money(state: Mapping[str, Any]) -> tuple[Decimal | None, str | None]:

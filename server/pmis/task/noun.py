@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pmis.approval.errors import BadReferenceError, GuardRefusedError
+from pmis.approval.errors import BadReferenceError, FrozenRecordError, GuardRefusedError
 from pmis.approval.governed import Noun
 from pmis.ledger.projection import Child
 from pmis.package.noun import require_member, require_unused_ref
+from pmis.package.rules import slip_days
 from pmis.policy.document import Writer
-from pmis.policy.lifecycle import GUARDS
+from pmis.policy.lifecycle import GUARDS, Phase
 from pmis.task.models import Task, TaskCreate, TaskPatch, TaskTransition
 
 if TYPE_CHECKING:
@@ -65,28 +65,38 @@ class TaskNoun(Noun[Task]):
     def facts(self, entity: Task | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
         """The slip of the due date, beside what every noun tells."""
         told = super().facts(entity, change, caused, situation)
-        new = change.patch.get("due_date")
-        if entity is None or entity.due_date is None or new is None:
+        if entity is None or entity.due_date is None or "due_date" not in change.patch:
             return told
-        return replace(told, slip_days=max(0, (date.fromisoformat(new) - entity.due_date).days))
+        return replace(told, slip_days=slip_days(entity.due_date.isoformat(), change.patch["due_date"]))
 
     async def check_references(
         self, session: Session, change: Change, entity: Task | None, situation: Situation
     ) -> None:
-        """The package and the assignee are of this project, outside references are unique."""
+        """The package takes tasks, it and the assignee are of this project, outside references are unique."""
         patch = change.patch
-        package = patch.get("package_id")
-        if entity is None and UUID(package) not in situation.known:
-            row = await session.one(
-                "select 1 from state.package where id = %s and project_id = %s and not deleted",
-                (UUID(package), change.project_id),
-            )
-            if row is None:
-                raise BadReferenceError("package_id: there is no such package in this project.", field="package_id")
+        if change.operation in ("create", "restore"):
+            package = UUID(patch["package_id"]) if entity is None else entity.package_id
+            await _require_open_package(session, change, package, situation)
         if patch.get("assignee_id"):
             await require_member(session, change.project_id, patch["assignee_id"], "assignee_id")
         if patch.get("external_ref") and patch["external_ref"] != (entity.external_ref if entity else None):
             await require_unused_ref(session, "task", change.project_id, patch["external_ref"])
+
+
+async def _require_open_package(session: Session, change: Change, package: UUID, situation: Situation) -> None:
+    """The package is there and not frozen, and stays so until this is committed."""
+    proposed = situation.known.get(package)
+    status = getattr(proposed, "status", None)
+    if proposed is None:
+        row = await session.one(
+            "select status from state.package where id = %s and project_id = %s and not deleted for share",
+            (package, change.project_id),
+        )
+        if row is None:
+            raise BadReferenceError("package_id: there is no such package in this project.", field="package_id")
+        status = row[0]
+    if status is not None and situation.policy.lifecycles["package"].phase(status) is Phase.FROZEN:
+        raise FrozenRecordError(f"Its package is {status} and frozen; it takes no more tasks.", status_now=status)
 
 
 TASKS = TaskNoun()

@@ -116,3 +116,30 @@ async def test_a_schema_that_only_some_data_lead_in_a_circle_refuses_those(offic
     for data in ({"a": 1}, {"b": 1}):
         answer = await office.post("analyst", "/packages", {"title": "x", "package_type": name, "data": data})
         problem(answer, 422, "invalid_input")
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("date", "2026-02-28", "2026-02-30"),
+        ("date", "2026-02-28", "20260228"),
+        ("date-time", "2026-02-28T10:00:00Z", "2026-02-28T10:00:00"),
+        ("email", "a@firm.example", "a at firm"),
+        ("uuid", "0184d6ff-d000-7e11-9a64-d485d447d3f4", "0184d6ff"),
+        ("uri", "https://firm.example/x", "firm dot example"),
+    ],
+)
+async def test_what_a_format_asks_for_is_asked_for(office: Office, name: str, good: str, bad: str):
+    schema = {"type": "object", "properties": {"field": {"type": ["string", "null"], "format": name}}}
+    given = {"title": "Typed", "package_type": await made(office, schema)}
+    applied(await office.post("operator", "/packages", {**given, "data": {"field": good}}), 201)
+    refused = await office.post("operator", "/packages", {**given, "data": {"field": bad}})
+    assert problem(refused, 422, "invalid_input")["errors"][0]["pointer"] == "/data/field"
+
+
+async def test_a_format_that_nothing_checks_is_refused(office: Office):
+    schema = {"properties": {"a": {"anyOf": [{"format": "hostname"}]}}}
+    body = problem(await office.post("admin", "/package-types", named(schema)), 422, "invalid_input")
+    assert "'hostname' is not one that is checked; these are: date, " in body["detail"]
+    # A field of that name is no format.
+    await made(office, {"properties": {"format": {"type": "string"}}})

@@ -150,7 +150,11 @@ class TestPackages:
     def test_a_step_that_needs_something_says_so(self, pmis: Pmis, make_package: Callable[..., str]):
         code = make_package("Needy", status="in_review")
         listed = pmis("package", "steps", code, "--as", "viewer").out
-        assert re.search(r"^approved +approve +no +an amount with its currency$", listed, re.MULTILINE)
+        amount = "an amount with its currency"
+        assert re.search(rf"^approved +approve +no +{amount} +{amount}$", listed, re.MULTILINE)
+        full = make_package("Full", amount="9", currency="EUR", status="in_review")
+        listed = pmis("package", "steps", full, "--as", "viewer").out
+        assert re.search(rf"^approved +approve +no +{amount}( +—)?$", listed, re.MULTILINE), listed
         refused = pmis("package", "transition", code, "approved", "--as", "analyst")
         assert refused.err == "error: in_review → approved needs an amount with its currency.\n"
         brought = pmis(

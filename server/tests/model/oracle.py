@@ -383,6 +383,8 @@ class Model:
         if change.patch.get("vendor_id"):
             refusals |= self._vendor(change.patch["vendor_id"])
         if step is not None:
+            if change.noun == "package" and before["status"] in FROZEN:
+                after["actual_end"] = None
             if change.noun == "package" and to == "active" and before["status"] == "awarded":
                 after["actual_start"] = after["actual_start"] or TODAY
             if change.noun == "package" and to == "completed":
@@ -450,6 +452,8 @@ class Model:
             package = self.records.get(patch["package_id"])
             if package is None or package["deleted_at"] is not None:
                 refusals.add("bad_reference")
+            elif package["status"] in FROZEN:
+                refusals.add("record_frozen")
         if noun == "comment" and before is None and patch["entity_id"] not in self.records:
             refusals.add("bad_reference")
         if noun == "party" and patch.get("email"):
@@ -655,7 +659,9 @@ def above(value: Decimal, *limits: int | str) -> int:
 
 def slip(before: str | None, after: str | None, limits: Iterable[int]) -> int:
     """How many of the limits the days of delay are above."""
-    if not before or not after:
+    if not before:
         return 0
+    if not after:
+        return len(tuple(limits))
     days = (date.fromisoformat(after) - date.fromisoformat(before)).days
     return sum(days > limit for limit in limits)

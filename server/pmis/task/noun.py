@@ -58,7 +58,8 @@ class TaskNoun(Noun[Task]):
         caused = super().decide(entity, change, situation)
         if change.operation != "patch" or (situation.reason or "").strip():
             return caused
-        if any((fact.payload["changes"].get("due_date") or {}).get("from") for fact in caused):
+        known = entity is not None and entity.due_date is not None
+        if known and any("due_date" in fact.payload["changes"] for fact in caused):
             raise GuardRefusedError("Another due date needs a reason.", missing=[GUARDS["reason_given"]])
         return caused
 

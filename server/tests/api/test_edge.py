@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from tests.api.office import Office
-    from tests.conftest import TestCluster, TestDatabase
+    from tests.conftest import Cluster, TestDatabase
 
 pytestmark = pytest.mark.anyio
 MEGABYTE = 1024 * 1024
@@ -267,7 +267,7 @@ async def asked_of(dsn: str, *, metrics: bool = True, **given: Any) -> tuple[htt
 
 
 @pytest.fixture
-def empty_dsn(cluster: TestCluster) -> Iterator[str]:
+def empty_dsn(cluster: Cluster) -> Iterator[str]:
     """A database in which nothing was made."""
     name = f"pmis_empty_{os.getpid()}"
     with psycopg.connect(cluster.admin_dsn, autocommit=True) as connection:

@@ -75,28 +75,30 @@ class TaskNoun(Noun[Task]):
     ) -> None:
         """The package takes tasks, it and the assignee are of this project, outside references are unique."""
         patch = change.patch
-        if change.operation in ("create", "restore"):
-            package = UUID(patch["package_id"]) if entity is None else entity.package_id
-            await _require_open_package(session, change, package, situation)
+        if entity is None:
+            await _require_open_package(session, change, UUID(patch["package_id"]), situation)
+        elif change.operation == "restore" and entity.deleted:
+            await _require_open_package(session, change, entity.package_id, situation, deleted=True)
         if patch.get("assignee_id"):
             await require_member(session, change.project_id, patch["assignee_id"], "assignee_id")
         if patch.get("external_ref") and patch["external_ref"] != (entity.external_ref if entity else None):
             await require_unused_ref(session, "task", change.project_id, patch["external_ref"])
 
 
-async def _require_open_package(session: Session, change: Change, package: UUID, situation: Situation) -> None:
-    """The package is there and not frozen, and stays so until this is committed."""
-    proposed = situation.known.get(package)
-    status = getattr(proposed, "status", None)
-    if proposed is None:
+async def _require_open_package(
+    session: Session, change: Change, package: UUID, situation: Situation, *, deleted: bool = False
+) -> None:
+    """The package is not frozen, and stays so until this is committed; one that is deleted counts if so said."""
+    status = getattr(situation.known.get(package), "status", None)
+    if status is None:
         row = await session.one(
-            "select status from state.package where id = %s and project_id = %s and not deleted for share",
-            (package, change.project_id),
+            "select status from state.package where id = %s and project_id = %s and (%s or not deleted) for share",
+            (package, change.project_id, deleted),
         )
         if row is None:
             raise BadReferenceError("package_id: there is no such package in this project.", field="package_id")
         status = row[0]
-    if status is not None and situation.policy.lifecycles["package"].phase(status) is Phase.FROZEN:
+    if situation.policy.lifecycles["package"].phase(status) is Phase.FROZEN:
         raise FrozenRecordError(f"Its package is {status} and frozen; it takes no more tasks.", status_now=status)
 
 

@@ -207,7 +207,9 @@ async def mailed_by_tls(port: int, authority: Path, raw: bytes) -> tuple[bytes, 
         with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
             said = client.ehlo()[1]
             client.starttls(context=context)
+            assert isinstance(client.sock, ssl.SSLSocket)
             shown = client.sock.getpeercert(binary_form=True)
+            assert shown is not None
             assert client.sendmail("bounce@firm.example", ["inbox@mail.test"], raw) == {}
         return hashlib.sha256(shown).digest(), said
 

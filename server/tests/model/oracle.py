@@ -418,6 +418,8 @@ class Model:
         if change.operation == "restore":
             if before.get("deleted_at") is None:
                 refusals.add("nothing_to_change")
+            elif noun == "task" and self.records[before["package_id"]]["status"] in FROZEN:
+                refusals.add("record_frozen")
             return Seen(after={**before, "deleted_at": None}, moved=frozenset({"deleted_at", "deleted_by"}))
         if before.get("deleted_at") is not None:
             refusals.add("record_deleted")

@@ -15,7 +15,7 @@ from pmis.api import docs
 from pmis.api.context import Call, caller, require_good_key, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
 from pmis.api.resources import Routes, flag, project_named, readable_projects
-from pmis.api.secondfactor import is_recent
+from pmis.api.secondfactor import with_proof
 from pmis.api.secrets import reveal
 from pmis.approval.change import Operation
 from pmis.approval.models import Approval, FieldDiff
@@ -142,7 +142,13 @@ async def import_ocds(request: Request) -> Response:
         if dry_run:
             response = await _shown(call, prepared)
         else:
-            response = await write(call, lambda session: _submitted(session, call, prepared, confirm, shown))
+
+            async def submit(recent: bool) -> Response:
+                return await write(
+                    call, lambda session: _submitted(session, call, prepared, confirm, shown, recent=recent)
+                )
+
+            response = await with_proof(call, submit)
     except BaseException:
         await progress.say("failed")
         raise
@@ -286,6 +292,8 @@ async def _submitted(
     prepared: Prepared | PmisError,
     confirm: bool,
     shown: str | None,
+    *,
+    recent: bool,
 ) -> Answer:
     if isinstance(prepared, PmisError):
         raise prepared
@@ -297,7 +305,7 @@ async def _submitted(
         prepared,
         confirm=confirm,
         shown=shown,
-        recent=is_recent(call),
+        recent=recent,
     )
     waits = done.outcome in ("pending", "confirmation_required")
     approval = done.joined or (done.proposal.approval if done.proposal else None)

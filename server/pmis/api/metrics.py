@@ -73,6 +73,12 @@ _FIGURES: Final = (
     "j.unsent, coalesce(extract(epoch from clock_timestamp() - j.oldest_unsent_at), 0)::float8 "
     "from ledger.seal_lag() l, jobs.lag() j"
 )
+_DURATIONS: Final = (
+    "select j.kind, count(*), percentile_cont(array[0.5, 0.95, 1]) "
+    "within group (order by extract(epoch from a.ended_at - a.started_at)::float8) "
+    "from jobs.job j join jobs.attempt a on a.job_id = j.id and a.outcome = 'done' "
+    "where j.status = 'done' and j.finished_at > clock_timestamp() - interval '10 minutes' group by j.kind order by 1"
+)
 
 
 class Watch:
@@ -136,6 +142,7 @@ class Figures:
         try:
             async with self._database.read() as session:
                 row = await session.one(_FIGURES)
+                durations = await session.all(_DURATIONS)
         except (PmisError, PsycopgError):
             # Gone, or not to be read: a schema that is not there yet, a login without the rights.
             return [GaugeMetricFamily("pmis_database_up", _UP, 0)]
@@ -143,7 +150,17 @@ class Figures:
         by_route = GaugeMetricFamily("pmis_approvals_waiting", "Approvals that wait for somebody.", labels=("route",))
         for route, number in sorted(waiting.items()):
             by_route.add_metric((route,), number)
+        done = GaugeMetricFamily("pmis_jobs_done", "Jobs done in the last ten minutes.", labels=("kind",))
+        lasted = GaugeMetricFamily(
+            "pmis_job_duration_seconds", "How long those of the last ten minutes took.", labels=("kind", "quantile")
+        )
+        for kind, number, lengths in durations:
+            done.add_metric((kind,), number)
+            for quantile, seconds in zip(("0.5", "0.95", "1"), lengths, strict=True):
+                lasted.add_metric((kind, quantile), seconds)
         return [
+            done,
+            lasted,
             GaugeMetricFamily("pmis_database_up", _UP, 1),
             CounterMetricFamily("pmis_events_appended", "Events in the log.", sealed + unsealed),
             GaugeMetricFamily("pmis_events_unsealed", "Events that no checkpoint covers yet.", unsealed),

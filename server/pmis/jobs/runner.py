@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import psycopg
 
 from pmis.jobs.registry import AttemptOverError, GiveUpError, Job, Tools, Work
-from pmis.kit import traces
+from pmis.kit import faults, traces
 from pmis.kit.canonical import canonical
 from pmis.kit.clock import Clock
 from pmis.kit.db import Database
@@ -41,8 +41,9 @@ _CLAIM: Final = (
     "from jobs.claim(%s, %s, %s)"
 )
 _ATTEMPT_OVER: Final = "PM006"
-_SOON_SECONDS: Final = 2.0
-"""The wait after a failure that is none of the job's own: a lost database, a record that somebody else is changing."""
+_OUTSIDE_SECONDS: Final = (2.0, 4.0, 8.0, 16.0, 32.0, *(60.0,) * 6)
+"""The waits after failures that are none of the job's own: a lost database or storage, a record that somebody else is
+changing. Most are over within seconds, and together they outlast an outage of some minutes."""
 _RECORDING_SECONDS: Final = 10.0
 _POOL: Final = 3
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
@@ -104,6 +105,11 @@ class Lease(threading.Thread):
     def end(self) -> None:
         """Stop renewing; what is under way is not waited for."""
         self._ended.set()
+
+
+def _outside(waits: Sequence[float]) -> Sequence[float]:
+    """The same, none longer than the longest that the settings have; none where they have none."""
+    return [min(one, max(waits)) for one in _OUTSIDE_SECONDS] if waits else waits
 
 
 class Runner:
@@ -247,21 +253,29 @@ class Runner:
 
     async def _failed(self, job: Job, error: Exception, failures: int) -> str:
         settings = self._settings
-        # Somebody else's fault is tried again soon, but is an attempt all the same: nothing is tried for ever.
+        # Somebody else's fault is tried again sooner and more often, and yet nothing is tried for ever.
         outside = isinstance(error, (UnavailableError, BusyError))
-        waits = settings.job_retry_seconds
+        waits = _outside(settings.job_retry_seconds) if outside else settings.job_retry_seconds
         delay = wait_before(failures, waits)
         values = (
             job.id,
             job.attempt,
             canonical(describe(error)),
-            min(delay, _SOON_SECONDS) if outside else delay,
+            delay,
             len(waits) + 1,
             isinstance(error, GiveUpError),
         )
         log.warning("%s %s attempt %s failed", job.kind, job.id, job.attempt, exc_info=error)
         row = await self._record("select jobs.fail(%s, %s, %s, %s, %s, %s)", values)
-        return str(row[0]) if row and row[0] else "lost"
+        outcome = str(row[0]) if row and row[0] else "lost"
+        if outcome == "dead":
+            log.error(
+                "%s %s is a dead letter after %s attempts; `pmis job show` says why", job.kind, job.id, job.attempt
+            )
+        if outcome == "dead" or not isinstance(error, PmisError):
+            # What the application foresees comes right by itself, or is reported when it did not.
+            faults.report(error)
+        return outcome
 
     async def _give_back(self, job: Job) -> None:
         await self._record("select jobs.give_back(%s, %s)", (job.id, job.attempt))

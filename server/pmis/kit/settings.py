@@ -272,7 +272,8 @@ class Settings(BaseSettings):
         (60, 120, 240),
         description=(
             "How long a job that failed waits before each further attempt, comma-separated; each wait is made up to a "
-            "fifth longer at random. A job has one attempt more than there are waits; then it is a dead letter."
+            "fifth longer at random. A job has one attempt more than there are waits; then it is a dead letter. "
+            "While the database or the storage is away it is tried sooner and for some minutes."
         ),
     )
     job_lease_seconds: int = Field(

@@ -23,6 +23,7 @@ from pmis.api.app import create_app
 from pmis.api.metrics import Figures
 from pmis.jobs.queue import enqueue
 from pmis.kit.db import Database
+from pmis.kit.ids import uuid7
 from tests.api.expect import problem
 from tests.api.office import JWT_SECRET, PASSWORD, serving, settings_for
 from tests.builders import SECRET
@@ -148,6 +149,28 @@ class TestInstall:
                 assert now(name) - before(name) == 1
                 if name == "pmis_jobs_unclaimed":
                     assert now("pmis_jobs_oldest_seconds") >= 60
+
+    async def test_what_jobs_took_is_seen_for_a_while(self, office: Office):
+        figures: Figures = office.app.state.figures
+        with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+            for seconds, minutes in ((1, 0), (3, 0), (500, 11)):
+                identity = uuid7()
+                connection.execute(
+                    "insert into jobs.job (id, kind, payload, correlation_id, due_at, status, finished_at) values "
+                    "(%s, 'test.timed', '{}', 'test', now(), 'done', now() - make_interval(mins => %s))",
+                    (identity, minutes),
+                )
+                connection.execute(
+                    "insert into jobs.attempt (job_id, attempt, worker, started_at, ended_at, outcome) "
+                    "select %s, 1, 'w', now() - make_interval(mins => %s, secs => %s), "
+                    "now() - make_interval(mins => %s), 'done'",
+                    (identity, minutes, seconds, minutes),
+                )
+        figures._asked = 0.0
+        now = await read(office)
+        assert now("pmis_jobs_done", kind="test.timed") == 2
+        lasted = [now("pmis_job_duration_seconds", kind="test.timed", quantile=one) for one in ("0.5", "1")]
+        assert lasted == pytest.approx([2, 3], abs=0.01)
 
     async def test_a_lost_database_is_a_figure_too(self, office: Office):
         lost = Database("postgresql://nobody@127.0.0.1:1/none", size=1)

@@ -206,15 +206,15 @@ def save(
 
 
 def _desk(process: str) -> Desk:
+    from pmis.email.addresses import Addresses  # noqa: PLC0415
     from pmis.kit import faults, logs  # noqa: PLC0415 - see the package
     from pmis.kit.db import Database  # noqa: PLC0415
     from pmis.kit.settings import load_settings  # noqa: PLC0415
     from pmis.kit.storage import Storage  # noqa: PLC0415
-    from pmis.mail.addresses import Addresses  # noqa: PLC0415
     from pmis.mail.listener import Desk  # noqa: PLC0415
 
     settings = load_settings()
-    addresses = Addresses(settings.mail_domain, settings.require_secret("secret_key"))
+    addresses = Addresses.of(settings)
     database = Database(settings.app_dsn, size=5, lock_timeout_ms=settings.lock_timeout_ms, role="pmis_app")
     if process:
         logs.configure(settings, process)

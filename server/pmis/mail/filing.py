@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from pmis.email.addresses import Addresses
     from pmis.kit.db import Database, Session, WriteSession
     from pmis.kit.storage import Storage
     from pmis.ledger.vault import Vault
-    from pmis.mail.addresses import Addresses
     from pmis.mail.routing import Sender, Target
 
 ACTOR: Final = Actor("system:mail", "Incoming mail")

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from aiosmtpd.smtp import Envelope, Session
 
+    from pmis.email.addresses import Addresses
     from pmis.kit.db import Database
     from pmis.kit.settings import Settings
     from pmis.kit.storage import Storage
-    from pmis.mail.addresses import Addresses
     from pmis.mail.intake import Way
 
 log = logging.getLogger("pmis.mail")

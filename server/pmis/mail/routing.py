@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from pmis.email.addresses import Addresses, Place
     from pmis.kit.db import Session
     from pmis.ledger.vault import Vault
-    from pmis.mail.addresses import Addresses, Place
     from pmis.mail.authentication import Authentication
     from pmis.mail.reading import Headers
 

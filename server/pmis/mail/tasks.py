@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID  # noqa: TC003 - Pydantic reads the annotation at run time
 
+from pmis.email.addresses import Addresses
 from pmis.jobs.registry import Payload, job
 from pmis.kit.storage import Storage
-from pmis.mail.addresses import Addresses
 from pmis.mail.filing import Office, file
 from pmis.mail.intake import FILE
 
@@ -29,7 +29,7 @@ async def file_mail(wanted: FileMail, work: Work) -> None:
         work.database,
         Storage.of(settings),
         work.vault,
-        Addresses(settings.mail_domain, settings.require_secret("secret_key")),
+        Addresses.of(settings),
         settings.mail_authserv_id,
     )
     await file(office, wanted.inbound_id, finish=work.finish)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiosmtplib
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from pmis.email.addresses import Addresses
 from pmis.jobs.registry import GiveUpError
 from pmis.kit.errors import PmisError
 
@@ -45,6 +46,8 @@ class Letter:
     address: str
     items: Sequence[Mapping[str, Any]]
     at: datetime
+    package: UUID | None = None
+    """The one package that all of it is about, to which an answer belongs."""
 
 
 @cache
@@ -59,7 +62,10 @@ def _templates() -> Environment:
 
 
 def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:
-    """The mail, with a stable Message-ID, and with headers by which nobody's absence note answers it."""
+    """The mail, with a stable Message-ID, and with headers by which nobody's absence note answers it.
+
+    Where mail comes in (MAIL_DOMAIN), an answer to what is about one package goes to that package.
+    """
     base = settings.public
     shown = letter.items[:LISTED]
     values = {
@@ -76,7 +82,12 @@ def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:
     message["To"] = Address(letter.name, local, domain)
     message["Subject"] = subject_of(letter.items)
     message["Date"] = format_datetime(letter.at)
-    message["Message-ID"] = f"<{letter.identity}@{settings.mail_from.rpartition('@')[2].rstrip('>')}>"
+    if letter.package is not None and "mail_domain" in settings.model_fields_set:
+        addresses = Addresses.of(settings)
+        message["Reply-To"] = addresses.reply_address(letter.package)
+        message["Message-ID"] = addresses.message_id(letter.package, letter.identity)
+    else:
+        message["Message-ID"] = f"<{letter.identity}@{settings.mail_from.rpartition('@')[2].rstrip('>')}>"
     message["Auto-Submitted"] = "auto-generated"
     # RFC 8058: mail programs offer to end these mails with one click, by a POST to this address.
     message["List-Unsubscribe"] = f"<{base}/api/v1/notifications/unsubscribe?token={token}>"

@@ -18,6 +18,13 @@ from pmis.policy.access import Action, allowed
 KEPT: Final = timedelta(days=90)
 """How long what somebody was told is kept, read or not: what it is about tells the same."""
 _BATCH: Final = 1000
+_TAKEN: Final = (
+    "select project_id, doc::json, coalesce((select t.package_id from state.task t where t.id = n.about), "
+    "(select coalesce(p.id, t.package_id) from state.approval_target x left join state.package p on p.id = x.target_id "
+    "left join state.task t on t.id = x.target_id where x.approval_id = n.about limit 1)) "
+    "from notify.notification n where mail_job = %s and mailed_at is null order by id"
+)
+"""What a mail holds, each with the package that it is about, if there is one yet."""
 
 
 class AboutApproval(Payload):
@@ -93,11 +100,7 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
             "where person_id = %s and mail_job is null and read_at is null",
             (job_id, said.person_id),
         )
-        rows = await session.all(
-            "select project_id, doc::json, created_at from notify.notification "
-            "where mail_job = %s and mailed_at is null order by id",
-            (job_id,),
-        )
+        rows = await session.all(_TAKEN, (job_id,))
         address = await session.one("select email from identity.credential where person_id = %s", (said.person_id,))
         wish = (await wishes_of(session, [said.person_id])).get(said.person_id)
         await session.commit()
@@ -107,14 +110,16 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
         except UnauthenticatedError:
             principal = None
     # Who may not read a project any more is not told of it either.
-    items = [
-        doc
-        for project, doc, _ in rows
+    shown = [
+        (doc, package)
+        for project, doc, package in rows
         if principal is not None and (project is None or allowed(principal, Action.READ, project))
     ]
+    items, packages = [doc for doc, _ in shown], {package for _, package in shown}
     sent = False
     if items and address is not None and principal is not None and wish != "never":
-        letter = Letter(job_id, principal.name, address[0], items, work.job.created_at)
+        package = packages.pop() if len(packages) == 1 else None
+        letter = Letter(job_id, principal.name, address[0], items, work.job.created_at, package)
         secret = work.settings.require_secret("secret_key")
         await hand_over(compose(letter, work.settings, unsubscribe_token(secret, said.person_id)), work.settings)
         sent = True

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from pmis.email.addresses import Addresses
 from pmis.kit.db import Database
 from pmis.kit.storage import Storage
 from pmis.ledger.vault import Vault
-from pmis.mail.addresses import Addresses
 from pmis.mail.filing import Office, file
 from tests.builders import SECRET
 from tests.mail.mailbox import NAME, mailbox_server

@@ -8,10 +8,10 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pmis.email.addresses import Addresses
 from pmis.email.models import Email
 from pmis.kit.settings import load_settings
 from pmis.kit.storage import Storage
-from pmis.mail.addresses import Addresses
 from pmis.mail.filing import Office, file
 from pmis.mail.intake import Accepted, Delivery, accept
 from tests.builders import SECRET, World

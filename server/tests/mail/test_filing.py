@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pmis.kit.ids import uuid7
 from pmis.mail import reading, routing
 from pmis.mail.authentication import authenticate
 from pmis.mail.filing import file
@@ -62,14 +63,14 @@ class TestWhere:
     async def test_a_reply_goes_by_the_message_it_answers(self, post: Post):
         await post.known_vendor()
         package, other = await post.world.make_package(), await post.world.make_package()
-        more = f"In-Reply-To: {post.addresses.message_id(package.id)}\r\n"
+        more = f"In-Reply-To: {post.addresses.message_id(package.id, uuid7())}\r\n"
         for recipient in ("inbox@mail.test", post.at(other.code)):
             email = await post.one(letter(more=more), recipient)
             assert (email.status, email.reason, email.package_id) == ("attached", "reference", package.id)
 
     async def test_a_reference_to_another_project_does_not_move_a_mail_out_of_the_one_it_came_to(self, post: Post):
         other = await (await make_world(post.world.database)).make_package()
-        more = f"References: {post.addresses.message_id(other.id)}\r\n"
+        more = f"References: {post.addresses.message_id(other.id, uuid7())}\r\n"
         email = await post.one(letter(more=more), post.at(post.world.prefix))
         assert email.project_id == post.world.project
 

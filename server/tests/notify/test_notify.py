@@ -22,7 +22,9 @@ from pmis.jobs.runner import Runner
 from pmis.jobs.topics import CONSUMERS
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import page
+from pmis.kit.storage import Storage
 from pmis.ledger.event import Origin
+from pmis.mail.intake import Delivery, accept
 from pmis.notify import tasks, warning
 from pmis.notify.letter import LISTED, subject_of
 from pmis.notify.spread import due_after, tell_of, tell_of_overdue, whom_it_waits_for
@@ -292,6 +294,43 @@ class TestMail:
         # Nothing that a link in it could do: they only read, and the one address that does something ends mails.
         assert "approve" not in re.sub(r"/approvals/", "", plain + html)
         assert await works.pump() == [], "and it is not told again"
+
+    async def test_an_answer_comes_to_the_package_it_is_about(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        """By the address it is sent to, and by the message it answers, whatever its subject says."""
+        works.settings = works.settings.model_copy(update={"mail_domain": "mail.test", "mail_authserv_id": "mx.test"})
+        _, address = await addressed(office, "admin")
+        package, other = await office.a.make_package("submitted"), await office.a.make_package()
+        await office.a.propose("analyst", "package", "patch", package.id, {"title": "Another title"})
+        await works.pump()
+        (mail,) = to(postbox[0], address)
+        storage = Storage.of(works.settings)
+        for recipient in (mail["Reply-To"].addresses[0].addr_spec, "inbox@mail.test"):
+            raw = (
+                f"Authentication-Results: mx.test; dmarc=pass header.from=example.org\r\nFrom: <{address}>\r\n"
+                f"To: <{recipient}>\r\nSubject: {other.code}\r\nIn-Reply-To: {mail['Message-ID']}\r\n\r\nYes.\r\n"
+            ).encode()
+            delivery = Delivery("smtp", raw, (recipient,), trusted=True)
+            await accept(office.database, storage, delivery, max_bytes=works.settings.mail_max_bytes)
+        assert await works.pump() == ["done"] * 2
+        async with office.database.read() as session:
+            found = await session.all("select package_id, status from state.email where package_id is not null")
+        assert found == [(package.id, "attached")] * 2
+
+    @pytest.mark.parametrize("packages", [2, 0])
+    async def test_what_is_about_several_packages_or_none_has_no_such_address(
+        self, packages: int, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        works.settings = works.settings.model_copy(update={"mail_domain": "mail.test"})
+        _, address = await addressed(office, "admin")
+        for _ in range(packages):
+            package = await office.a.make_package("submitted")
+            await office.a.propose("analyst", "package", "patch", package.id, {"title": "Another title"})
+        if not packages:
+            await wait(office)
+        await works.pump()
+        assert [mail["Reply-To"] for mail in to(postbox[0], address)] == [None]
 
     async def test_many_things_are_one_mail(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
         name, address = await addressed(office, "admin")

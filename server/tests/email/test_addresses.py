@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pmis.email.addresses import Addresses, Place
 from pmis.kit.ids import uuid7
-from pmis.mail.addresses import Addresses, Place
 
 OURS = Addresses("mail.example.org", "a secret of this instance, long enough")
 PACKAGE = UUID("0197c0de-0000-7000-8000-000000000001")
@@ -58,7 +58,7 @@ class TestTokens:
         address = OURS.reply_address(package)
         assert OURS.place_of(address) == Place(address, package=package)
         assert OURS.place_of(address.upper()) == Place(address.upper(), package=package)
-        assert OURS.referred(["<x@y>", OURS.message_id(package), "<z@y>"]) == package
+        assert OURS.referred(["<x@y>", OURS.message_id(package, uuid7()), "<z@y>"]) == package
         assert len(address.partition("@")[0]) <= 64, "the longest local part that SMTP takes"
 
     @given(st.integers(0, 51), st.sampled_from("abcdefghijklmnopqrstuvwxyz234567"))
@@ -74,7 +74,7 @@ class TestTokens:
     def test_the_tokens_of_another_instance_are_none_here(self):
         other = Addresses("mail.example.org", "the secret of another instance entirely")
         assert OURS.package_of(other.token(PACKAGE)) is None
-        assert OURS.referred([other.message_id(PACKAGE)]) is None
+        assert OURS.referred([other.message_id(PACKAGE, uuid7())]) is None
 
     def test_a_digest_without_the_key_is_none(self):
         forged = hmac.digest(b"", PACKAGE.bytes, "sha256")[:16]
@@ -82,6 +82,6 @@ class TestTokens:
 
     def test_the_last_reference_of_ours_counts(self):
         other = uuid7()
-        assert OURS.referred([OURS.message_id(PACKAGE), OURS.message_id(other)]) == other
-        assert OURS.referred([OURS.message_id(PACKAGE).replace("mail.", "evil.")]) is None
+        assert OURS.referred([OURS.message_id(PACKAGE, uuid7()), OURS.message_id(other, uuid7())]) == other
+        assert OURS.referred([OURS.message_id(PACKAGE, uuid7()).replace("mail.", "evil.")]) is None
         assert OURS.referred([]) is None

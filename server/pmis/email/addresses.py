@@ -18,10 +18,10 @@ from uuid import UUID
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from pmis.kit.ids import uuid7
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pmis.kit.settings import Settings
 
 INBOX: Final = "inbox"
 _REPLY: Final = "reply+"
@@ -61,9 +61,9 @@ class Addresses:
         """Where an answer about the package is to be sent."""
         return f"{_REPLY}{self.token(package)}@{self.domain}"
 
-    def message_id(self, package: UUID) -> str:
-        """A new Message-ID for a mail about the package; answers carry it among their references."""
-        return f"<{self.token(package)}.{uuid7().hex}@{self.domain}>"
+    def message_id(self, package: UUID, identity: UUID) -> str:
+        """The Message-ID of a mail of this identity about the package; answers carry it among their references."""
+        return f"<{self.token(package)}.{identity.hex}@{self.domain}>"
 
     def package_of(self, token: str) -> UUID | None:
         """The package of a token that was made here; None for any other text."""
@@ -100,6 +100,11 @@ class Addresses:
             if package is not None:
                 return package
         return None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Addresses:
+        """Those of an instance with these settings; raises SettingsError without a SECRET_KEY."""
+        return cls(settings.mail_domain, settings.require_secret("secret_key"))
 
     @cached_property
     def _reference(self) -> re.Pattern[str]:

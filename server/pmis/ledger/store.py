@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from pydantic_core import to_json
+
 from pmis.kit.canonical import canonical
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Actor, Event, Fact, Origin
@@ -171,7 +173,7 @@ async def append_each(
 
 
 def _records(rows: Sequence[dict[str, Any]]) -> str:
-    return json.dumps(rows, ensure_ascii=False, default=str)
+    return to_json(rows).decode()
 
 
 def _defer_event(session: WriteSession, event: Event, text: str, origin: Origin) -> None:

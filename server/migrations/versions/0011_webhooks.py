@@ -41,6 +41,7 @@ create table webhook.hook (
 );
 create unique index hook_by_address on webhook.hook
     (coalesce(project_id, '00000000-0000-0000-0000-000000000000'), md5(url));
+create index hook_by_project on webhook.hook (project_id) where enabled;
 
 -- What a hook is to be told, once for each event: accepted in the very transaction of the event.
 create table webhook.delivery (
@@ -65,6 +66,7 @@ create table webhook.delivery (
     unique (hook_id, event_id)
 ) with (fillfactor = 80);
 create index delivery_by_number on webhook.delivery (hook_id, number);
+create index delivery_undone on webhook.delivery (hook_id, number) where status <> 'delivered';
 create index delivery_to_prune on webhook.delivery (created_at);
 """
 

@@ -17,7 +17,7 @@ from pmis.api.own import json_answer, own_page, own_write
 from pmis.api.resources import project_named
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
-from pmis.identity import apitokens
+from pmis.identity import apitokens, sessions
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.text import Line  # noqa: TC001
 
@@ -101,7 +101,7 @@ async def list_tokens(request: Request) -> Response:
 
 async def create_token(request: Request) -> Response:
     """Make a token for a program."""
-    call, person, _ = await own_write(request)
+    call, person, own = await own_write(request)
     said = parse_input(TokenCreate, await request.body())
     await require_recent(call)
     parts = call.parts
@@ -126,6 +126,8 @@ async def create_token(request: Request) -> Response:
             origin=call.origin,
         )
         row = await session.one(apitokens.SELECTED + "where id = %s", (identity,))
+        # Whoever ended the session, or disabled its person, meanwhile ended all tokens before this one was there.
+        await sessions.require_going_on(session, own.id)
         await session.commit()
     TOKENS_ISSUED.labels("api").inc()
     shown = _shown(row, call) if row else {}

@@ -90,14 +90,18 @@ class Retried(BaseModel):
     retried: list[UUID]
 
 
+_INSTANCE: Final = " or (project_id is null and kind <> 'webhook.deliver')"
+
+
 def _visible(principal: Principal) -> tuple[str, list[Any]]:
     """The jobs that the caller may see, as a condition: a job belongs to its project, or to the instance.
 
-    Who administers the instance sees into no project by that, and a job's payload is its project's data.
+    Who administers the instance sees into no project by that, and a job's payload is its project's data. What an
+    instance's webhook is told tells of projects too: it is shown with the webhook, as far as they may be seen.
     """
     mine = [project for project in principal.projects if allowed(principal, Action.CONFIGURE, project)]
     instance = allowed(principal, Action.ADMINISTER, None)
-    return f"(project_id = any(%s){' or project_id is null' if instance else ''})", [mine]
+    return f"(project_id = any(%s){_INSTANCE if instance else ''})", [mine]
 
 
 def _job(row: Row) -> dict[str, Any]:

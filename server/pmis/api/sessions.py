@@ -255,16 +255,19 @@ async def _authenticated(request: Request, said: Login) -> tuple[Principal, str]
 async def _rehash(parts: Parts, person: UUID, encoded: str, password: str) -> str:
     """Keep the password as it is hashed today; the hash that another change put there meanwhile stays.
 
-    The hash that is kept if nothing else was.
+    The hash that is kept, if the password fits it: another sign-in may just have done the same.
     """
     hashed = await hash_password_soon(password)
     async with parts.database.write() as session:
-        await session.execute(
+        kept = await session.execute(
             "update identity.credential set password_hash = %s where person_id = %s and password_hash = %s",
             (hashed, person, encoded),
         )
+        row = None
+        if not kept:
+            row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
         await session.commit()
-    return hashed
+    return row[0] if row is not None and await verify_password(row[0], password) else hashed
 
 
 async def _record_failure(request: Request, said: Login, because: str) -> None:

@@ -17,12 +17,13 @@ from pmis.api.resources import id_after, limit_of, next_link, project_named, rea
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.kit.canonical import canonical
+from pmis.kit.egress import require_good
 from pmis.kit.errors import InvalidInputError, NotFoundError, StaleVersionError
 from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
 from pmis.kit.text import Line, Paragraph, one_line
 from pmis.ledger.idempotency import Answer
 from pmis.notify import webhooks
-from pmis.notify.webhooks import STREAMS, Hook, Wish, egress_of
+from pmis.notify.webhooks import STREAMS, Hook, Wish, networks_of, ports_of
 from pmis.policy.access import Action, authorize
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ select * from (
     where d.hook_id = %(hook)s and (%(id)s::uuid is null or d.id = %(id)s)
         and (%(after)s::bigint is null or d.number < %(after)s)
         and (d.project_id is null or d.project_id = any(%(projects)s))
+        and (%(state)s::text is null or (d.status = 'delivered') = (%(state)s = 'delivered'))
 ) as told where %(state)s::text is null or state = %(state)s order by number desc limit %(limit)s
 """
 
@@ -224,7 +226,7 @@ async def _told(session: Session, call: Call, hook: UUID, **more: UUID | str | i
 
 
 def _require_good(settings: Settings, url: str) -> None:
-    egress_of(settings.webhook_networks, settings.webhook_ports, settings.webhook_ca_file).require_good(url)
+    require_good(url, networks_of(settings.webhook_networks), ports_of(settings.webhook_ports))
 
 
 async def list_webhooks(request: Request) -> Response:

@@ -431,8 +431,10 @@ async def apply_changes(
             moved.setdefault(change.target, set()).update(
                 name for fact in facts for name in fact.payload.get("changes", {})
             )
-        events += await noun.applied(session, vault, entity, origin)
     _void_drifted(session, origin, moved, judged.awaiting, spared=governance.get("approval_id"))
+    # Only now: what follows may concern approvals, and finds those that are void no longer open.
+    for change in judged.changes:
+        events += await NOUNS[change.target_type].applied(session, vault, current[change.target], origin)
     return [entity for entity in current.values() if entity is not None], events
 
 

@@ -108,6 +108,11 @@ def projects_of(scopes: Collection[str]) -> frozenset[UUID] | None:
     return frozenset(named) if named else None
 
 
+async def _alone(session: WriteSession, person: UUID) -> None:
+    """One change of somebody's tokens after the other: two at once would not see what the other makes."""
+    await session.one("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"api tokens of {person}",))
+
+
 async def make(
     session: WriteSession,
     person: UUID,
@@ -123,8 +128,7 @@ async def make(
 
     Raises TokenNameTakenError or TooManyTokensError.
     """
-    # One after the other, or two that are made at once would not see each other's name.
-    await session.one("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"api tokens of {person}",))
+    await _alone(session, person)
     names = await session.all(
         "select name from identity.api_token where person_id = %s and ended_at is null and expires_at > %s",
         (person, now),
@@ -158,7 +162,8 @@ async def revoke(session: WriteSession, token_id: UUID, person: UUID, *, now: da
 
 
 async def revoke_all(session: WriteSession, person: UUID, *, why: str, now: datetime, origin: Origin) -> int:
-    """End every token of somebody; says how many."""
+    """End every token of somebody, also one that is just being made; says how many."""
+    await _alone(session, person)
     rows = await session.all(
         "select id, version from identity.api_token where person_id = %s and ended_at is null order by id for update",
         (person,),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pmis.approval.models import APPROVALS, Approval
 from pmis.approval.propose import waiting_steps
 from pmis.identity.principals import load_principal
+from pmis.kit.errors import UnauthenticatedError
 from pmis.ledger.event import Fact
 from pmis.ledger.outbox import promise
 from pmis.ledger.store import append
@@ -48,7 +49,10 @@ async def hand_over(session: WriteSession, leaver: Person, origin: Origin) -> li
     again, it does nothing.
     """
     principal = await load_principal(session, leaver.id, active=False)
-    successor = await load_principal(session, leaver.hand_over_to) if leaver.hand_over_to else None
+    try:
+        successor = await load_principal(session, leaver.hand_over_to) if leaver.hand_over_to else None
+    except UnauthenticatedError:
+        successor = None  # disabled in turn: nobody is
     rows = await session.all(_OPEN, {"projects": sorted(principal.projects), "person": leaver.id, "at": session.now})
     if not rows:
         return []

@@ -189,6 +189,8 @@ async def take(session: WriteSession, vault: Vault, person: UUID, code: str, *, 
 
 async def remove(session: WriteSession, person: UUID, *, because: str, origin: Origin) -> bool:
     """Take the second factor away, with its recovery codes; says whether there was one that counted."""
+    # As `confirm` does: a sign-in that has just used it waits for this, or is waited for.
+    await session.one("select 1 from identity.credential where person_id = %s for update", (person,))
     row = await _locked(session, person)
     if row is None:
         return False

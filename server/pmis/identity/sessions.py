@@ -154,7 +154,14 @@ async def require_unchanged(session: WriteSession, principal: Principal, encoded
         "from identity.credential c join state.person p on p.id = c.person_id where c.person_id = %s",
         (principal.person_id,),
     )
-    if row is None or row[0] != encoded or not row[1] or (row[2] and not second_factor):
+    if row is None or row[0] != encoded or not row[1] or row[2] != second_factor:
+        raise ChangedMeanwhileError("Your account was changed at this moment. Sign in again.")
+
+
+async def require_going_on(session: WriteSession, identity: UUID) -> None:
+    """Return when the session has not ended, nor will before this is committed; raises ChangedMeanwhileError."""
+    row = await session.one("select 1 from identity.session where id = %s and ended_at is null for share", (identity,))
+    if row is None:
         raise ChangedMeanwhileError("Your account was changed at this moment. Sign in again.")
 
 

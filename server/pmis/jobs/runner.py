@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import psycopg
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("pmis.worker")
 
 _CLAIM: Final = (
-    "select id, kind, project_id, acting, correlation_id, event_id, attempt, due_at, created_at, payload, forgiven "
-    "from jobs.claim(%s, %s, %s)"
+    "select id, kind, project_id, acting, correlation_id, event_id, attempt, due_at, created_at, payload, "
+    "forgiven, outside from jobs.claim(%s, %s, %s)"
 )
 _ATTEMPT_OVER: Final = "PM006"
 _OUTSIDE_SECONDS: Final = (2.0, 4.0, 8.0, 16.0, 32.0, *(60.0,) * 6)
@@ -107,6 +107,13 @@ class Lease(threading.Thread):
         self._ended.set()
 
 
+class Failures(NamedTuple):
+    """How many attempts have failed if this one does: by the job's own fault, and by somebody else's."""
+
+    own: int
+    outside: int
+
+
 def _outside(waits: Sequence[float]) -> Sequence[float]:
     """The same, none longer than the longest that the settings have; none where they have none."""
     return [min(one, max(waits)) for one in _OUTSIDE_SECONDS] if waits else waits
@@ -163,11 +170,11 @@ class Runner:
         row = await self._claimed(identity)
         if row is None:
             return "nothing to do"
-        *columns, payload, forgiven = row
+        *columns, payload, forgiven, outside = row
         job = Job(*columns)
         CORRELATION.set(job.correlation_id)  # of this attempt's task, which ends with it
         span = traces.begin("job", job.correlation_id)
-        failures = job.attempt - forgiven
+        failures = Failures(job.attempt - forgiven, outside + 1)
         task = cast("asyncio.Task[str]", asyncio.current_task())
         self._abandoned = False
         lease = Lease(self._connect, job, self._settings.job_lease_seconds, lambda: self._abandon(task))
@@ -216,7 +223,7 @@ class Runner:
                     raise
         return None
 
-    async def _ended(self, job: Job, payload: str, failures: int) -> str:
+    async def _ended(self, job: Job, payload: str, failures: Failures) -> str:
         limit = self._settings.job_limit_seconds
         work = Work(self.tools, job)
         try:
@@ -251,22 +258,22 @@ class Runner:
             message = f"{kind.name} said that it was finished, and did not commit that"
             raise RuntimeError(message)
 
-    async def _failed(self, job: Job, error: Exception, failures: int) -> str:
+    async def _failed(self, job: Job, error: Exception, failures: Failures) -> str:
         settings = self._settings
         # Somebody else's fault is tried again sooner and more often, and yet nothing is tried for ever.
         outside = isinstance(error, (UnavailableError, BusyError))
         waits = _outside(settings.job_retry_seconds) if outside else settings.job_retry_seconds
-        delay = wait_before(failures, waits)
         values = (
             job.id,
             job.attempt,
             canonical(describe(error)),
-            delay,
+            wait_before(failures.outside if outside else failures.own, waits),
             len(waits) + 1,
             isinstance(error, GiveUpError),
+            outside,
         )
         log.warning("%s %s attempt %s failed", job.kind, job.id, job.attempt, exc_info=error)
-        row = await self._record("select jobs.fail(%s, %s, %s, %s, %s, %s)", values)
+        row = await self._record("select jobs.fail(%s, %s, %s, %s, %s, %s, %s)", values)
         outcome = str(row[0]) if row and row[0] else "lost"
         if outcome == "dead":
             log.error(

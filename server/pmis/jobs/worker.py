@@ -35,7 +35,7 @@ class _Process:
 
 
 class _Message(virtual.Message):
-    """A message whose acknowledgement, when it does not reach the broker, ends the connection.
+    """A message whose acknowledgement or return, when it does not reach the broker, ends the connection.
 
     The library logs that and goes on. The message stays counted as one that this worker has, so that a worker that was
     busy with all it may have never asks the broker again, nor hears that it was gone: it stands still, for ever. A new
@@ -48,16 +48,29 @@ class _Message(virtual.Message):
         try:
             self.ack(multiple=multiple)
         except errors as error:
-            logger.warning("the broker did not hear that a job has ended; connecting again")
-            hub: Any = get_event_loop()
-            if hub is None:
-                raise
+            _end_connection(logger, error)
 
-            def lose(lost: Exception = error) -> None:
-                hub.on_tick.discard(lose)
-                raise lost
+    def reject_log_error(
+        self, logger: logging.Logger, errors: tuple[type[Exception], ...], requeue: bool = False
+    ) -> None:
+        try:
+            self.reject(requeue=requeue)
+        except errors as error:
+            _end_connection(logger, error)
 
-            hub.on_tick.add(lose)
+
+def _end_connection(logger: logging.Logger, error: Exception) -> None:
+    """Raise the error where the connection is served, so that another one is made."""
+    logger.warning("the broker did not hear that a job has ended; connecting again")
+    hub: Any = get_event_loop()
+    if hub is None:
+        raise error
+
+    def lose() -> None:
+        hub.on_tick.discard(lose)
+        raise error
+
+    hub.on_tick.add(lose)
 
 
 def make_worker(settings: Settings, kinds: Mapping[str, Kind[Any]]) -> Any:  # noqa: ANN401 - Celery has no types of its own

@@ -170,6 +170,13 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+def require_good(url: str, networks: Sequence[str], ports: Collection[int]) -> None:
+    """Raise AddressRefusedError for what will never be called; where a name leads is judged at each call."""
+    goal = goal_of(url, frozenset(ports))
+    if goal.literal is not None and not is_public(goal.literal, tuple(ip_network(text) for text in networks)):
+        raise AddressRefusedError(f"{goal.host} leads into a private or local network.")
+
+
 class Egress:
     """Calls addresses outside; holds what this install allows."""
 
@@ -186,12 +193,6 @@ class Egress:
         self._ports = frozenset(ports)
         self._context = context or ssl.create_default_context()
         self._resolve = resolver
-
-    def require_good(self, url: str) -> None:
-        """Raise AddressRefusedError for what will never be called; where a name leads is judged at each call."""
-        goal = goal_of(url, self._ports)
-        if goal.literal is not None and not is_public(goal.literal, self._allowed):
-            raise AddressRefusedError(f"{goal.host} leads into a private or local network.")
 
     async def check(self, url: str) -> tuple[Goal, Address]:
         """The address taken apart, and where it leads now; raises AddressRefusedError or CallFailedError."""

@@ -157,12 +157,14 @@ class Certificate:
             stamps = self._stamps()
             if stamps == self._seen:
                 return
-            # Tried on a context of its own: a certificate whose key does not fit would leave this one without any.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)
-            self.context.load_cert_chain(*self._files)
+            # Another context, and not this one: it would keep a certificate of another kind of key beside the new one,
+            # and one whose key does not fit would leave it without any.
+            renewed = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            renewed.load_cert_chain(*self._files)
         except (OSError, ssl.SSLError) as error:
             log.warning("the certificate was replaced by one that cannot be used: %s", error)
             return
+        self.context = renewed
         self._seen = stamps
         log.info("the certificate was renewed")
 

@@ -36,6 +36,7 @@ _PROBE_SECONDS: Final = 10
 _LONGEST_REST: Final = 4
 """How often the rest doubles."""
 _GONE: Final = 410
+_FORGOTTEN: Final = timedelta(days=1)
 
 
 class Told(Payload):
@@ -178,7 +179,12 @@ async def _resting(session: WriteSession, delivery: Delivery, hook: Hook, work: 
     if hook.open_until <= now:
         # This one finds out; whoever comes meanwhile looks again soon.
         until = now + timedelta(seconds=_PROBE_SECONDS)
-        await session.execute("update webhook.hook set open_until = %s where id = %s", (until, hook.id))
+        # A receiver that nobody called for a day may have been well for most of it.
+        since = now if hook.open_until < now - _FORGOTTEN else None
+        await session.execute(
+            "update webhook.hook set open_until = %s, failing_since = coalesce(%s, failing_since) where id = %s",
+            (until, since, hook.id),
+        )
         return None
     due = hook.open_until + timedelta(seconds=random.random() * _PROBE_SECONDS)  # noqa: S311 - not all at once
     await again(session, delivery.id, delivery.round + 1)
@@ -252,7 +258,9 @@ async def _failed(message: Message, answer: Answer | None, failure: PmisError | 
         status = answer.status if answer else None
         gone = status == _GONE
         row = await session.one(
-            "update webhook.hook set failures = failures + 1, failing_since = coalesce(failing_since, %(now)s), "
+            # Since it was first left alone; the time before, in which nobody may have called, says nothing.
+            "update webhook.hook set failures = failures + 1, failing_since = "
+            "case when open_until is null then %(now)s else coalesce(failing_since, %(now)s) end, "
             "open_until = case when failures + 1 >= %(most)s then %(now)s + make_interval(secs => "
             "%(rest)s * power(2, least(failures + 1 - %(most)s, %(longest)s))) end "
             "where id = %(id)s and url = %(url)s and enabled returning failures, failing_since",
@@ -265,8 +273,10 @@ async def _failed(message: Message, answer: Answer | None, failure: PmisError | 
                 "url": hook.url,
             },
         )
+        # Of an address that is another one by now, or of a delivery that succeeded meanwhile, it says nothing.
+        gone = gone and row is not None
         await session.execute(
-            _TRIED,
+            f"{_TRIED} and status = 'pending'",
             (session.now, status, error.detail, taken, "stopped" if gone else "pending", message.delivery.id),
         )
         if row is not None:

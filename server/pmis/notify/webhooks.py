@@ -124,11 +124,21 @@ class Wish:
     include_payload: bool
 
 
+def networks_of(setting: str) -> list[str]:
+    """The inside networks that may be called."""
+    return [one.strip() for one in setting.split(",") if one.strip()]
+
+
+def ports_of(setting: str) -> list[int]:
+    """The ports that addresses may name."""
+    return [int(one) for one in setting.split(",")]
+
+
 def egress_of(networks: str, ports: str, ca_file: Path | None) -> Egress:
     """The way outside that the settings of these names describe."""
     return Egress(
-        networks=[one.strip() for one in networks.split(",") if one.strip()],
-        ports=[int(one) for one in ports.split(",")],
+        networks=networks_of(networks),
+        ports=ports_of(ports),
         context=ssl.create_default_context(cafile=ca_file),
     )
 
@@ -252,11 +262,13 @@ async def rotate(
 
 
 async def remove(session: WriteSession, vault: Vault, hook: Hook, *, origin: Origin) -> None:
-    """Take the hook away, with its secrets and what it was to be told. The hook is locked."""
+    """Take the hook away, with its secrets; what it was told goes with time, and is shown to nobody any more.
+
+    The hook is locked.
+    """
     fact = Fact("webhook.deleted", {"host": hook.host})
     record(session, "webhook", hook.id, fact, origin=origin, project_id=hook.project_id, version=hook.version + 1)
     await session.execute("delete from webhook.hook where id = %s", (hook.id,))
-    await session.execute("delete from webhook.delivery where hook_id = %s", (hook.id,))
     await vault.destroy(session, hook.id)
 
 

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 
-_DATE_LENGTH: Final = len("2026-11-30")
-_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# Its parts share no character, so that no text takes long to be refused.
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
+_LONGEST_EMAIL: Final = 254
+_OPAQUE: Final = frozenset({"enum", "const", "default", "examples"})
+"""What stands in these is a value, and no schema."""
 FORMATS: Final = FormatChecker(formats=())
 """What `format` may ask of a text, and how it is judged; JSON Schema leaves that open."""
 
 
 @FORMATS.checks("date", ValueError)
 def _is_date(value: object) -> bool:
-    return not isinstance(value, str) or (len(value) == _DATE_LENGTH and bool(date.fromisoformat(value)))
+    return not isinstance(value, str) or bool(_DATE.fullmatch(value) and date.fromisoformat(value))
 
 
 @FORMATS.checks("date-time", ValueError)
@@ -37,7 +41,7 @@ def _is_time(value: object) -> bool:
 
 @FORMATS.checks("email")
 def _is_email(value: object) -> bool:
-    return not isinstance(value, str) or bool(_EMAIL.fullmatch(value))
+    return not isinstance(value, str) or (len(value) <= _LONGEST_EMAIL and bool(_EMAIL.fullmatch(value)))
 
 
 @FORMATS.checks("uuid", ValueError)
@@ -81,15 +85,24 @@ def _references(value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
     return []
 
 
+_SCHEMAS_BY_NAME: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+
+
 def _formats(value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
-    """Every `format` of a schema and of those in it. A property of that name is a schema, not a text."""
-    if isinstance(value, dict):
-        record = cast("dict[str, Any]", value)
-        here = [record["format"]] if isinstance(record.get("format"), str) else []
-        return here + [found for item in record.values() for found in _formats(item)]
+    """Every `format` of a schema and of those in it."""
     if isinstance(value, list):
         return [found for item in cast("list[Any]", value) for found in _formats(item)]
-    return []
+    if not isinstance(value, dict):
+        return []
+    schema = cast("dict[str, Any]", value)
+    found = [schema["format"]] if isinstance(schema.get("format"), str) else []
+    for name, item in schema.items():
+        if name in _SCHEMAS_BY_NAME and isinstance(item, dict):
+            # Here any name is a field's, also those that mean something in a schema.
+            found += _formats(list(cast("dict[str, Any]", item).values()))
+        elif name not in _OPAQUE:
+            found += _formats(item)
+    return found
 
 
 class BrokenSchemaError(Exception):

@@ -56,7 +56,7 @@ class TaskNoun(Noun[Task]):
     def decide(self, entity: Task | None, change: Change, situation: Situation) -> list[Fact]:
         """The facts; raises GuardRefusedError when a due date moves, or goes, without anybody saying why."""
         caused = super().decide(entity, change, situation)
-        if change.operation != "patch" or (situation.reason or "").strip():
+        if change.operation not in ("patch", "transition") or (situation.reason or "").strip():
             return caused
         known = entity is not None and entity.due_date is not None
         if known and any("due_date" in fact.payload["changes"] for fact in caused):

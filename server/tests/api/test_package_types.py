@@ -6,10 +6,12 @@ import http.server
 import json
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pmis.package import extra
 from tests.api.expect import applied, problem, waits
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ async def test_a_schema_that_only_some_data_lead_in_a_circle_refuses_those(offic
     [
         ("date", "2026-02-28", "2026-02-30"),
         ("date", "2026-02-28", "20260228"),
+        ("date", "2026-02-28", "2026-W09-6"),
         ("date-time", "2026-02-28T10:00:00Z", "2026-02-28T10:00:00"),
         ("email", "a@firm.example", "a at firm"),
         ("uuid", "0184d6ff-d000-7e11-9a64-d485d447d3f4", "0184d6ff"),
@@ -141,5 +144,13 @@ async def test_a_format_that_nothing_checks_is_refused(office: Office):
     schema = {"properties": {"a": {"anyOf": [{"format": "hostname"}]}}}
     body = problem(await office.post("admin", "/package-types", named(schema)), 422, "invalid_input")
     assert "'hostname' is not one that is checked; these are: date, " in body["detail"]
-    # A field of that name is no format.
+    # A field of that name is no format, nor is what stands in a value.
+    await made(office, {"properties": {"a": {"enum": [{"format": "A4"}], "default": {"format": "A4"}}}})
     await made(office, {"properties": {"format": {"type": "string"}}})
+
+
+def test_no_text_takes_long_to_be_no_address():
+    began = time.process_time()
+    assert extra.faults_of({"format": "email"}, "a@" + "." * 100_000 + "@")  # type: ignore[arg-type]
+    assert extra.faults_of({"format": "email"}, "a@" + "a." * 120 + "@")  # type: ignore[arg-type]
+    assert time.process_time() - began < 5, "a quadratic pattern takes minutes"

@@ -67,15 +67,22 @@ def test_help_loads_nothing_heavy():
 
 
 def test_help_is_quick():
-    best = min(_seconds_for_help() for _ in range(3))
-    assert best < 0.5, f"pmis --help took {best:.2f} s"
+    """Beside what its library alone needs, by turns: a busy machine makes both slow."""
+    alone: list[float] = []
+    whole: list[float] = []
+    for _ in range(5):
+        alone.append(_seconds_for("-c", "import typer"))
+        whole.append(_seconds_for("-m", "pmis.cli.main", "--help"))
+    assert min(whole) < 3 * min(alone), f"{min(whole):.2f} s of processor time, and {min(alone):.2f} s for typer alone"
 
 
-def _seconds_for_help():
+def _seconds_for(*arguments: str) -> float:
     started = os.times()
-    assert pmis("--help", COVERAGE_PROCESS_CONFIG="").returncode == 0
+    subprocess.run(
+        [sys.executable, "-P", *arguments],
+        check=True, capture_output=True, env={**os.environ, "COVERAGE_PROCESS_CONFIG": ""},
+    )  # fmt: skip
     ended = os.times()
-    # Processor time: a busy machine must not fail this.
     return ended.children_user + ended.children_system - started.children_user - started.children_system
 
 

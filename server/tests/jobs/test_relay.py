@@ -100,6 +100,28 @@ def test_a_long_queue_stays_in_the_database_and_is_told_of_once(own: TestDatabas
     assert len(told) == len(set(told)) == 10
 
 
+def test_calls_to_webhooks_hold_nobody_else_up(own: TestDatabase, connection: psycopg.Connection[Any]):
+    """They come last, and a sixteenth of the window is the most that the broker has of them at a time."""
+    told: list[UUID] = []
+    handing = relay(told.extend, window=32)
+    handing.step(connection)
+    with psycopg.connect(own.admin_dsn, autocommit=True) as admin:
+        slow = {
+            row[0]
+            for row in admin.execute(
+                "insert into jobs.job (id, kind, payload, correlation_id, due_at) "
+                "select gen_random_uuid(), 'webhook.deliver', '{}', 'test', now() - interval '1 hour' "
+                "from generate_series(1, 50) returning id"
+            )
+        }
+    accept(own, 3)
+    assert handing.step(connection) == 5
+    assert len(slow & set(told)) == 2
+    assert handing.step(connection) == 0
+    accept(own, 1)
+    assert handing.step(connection) == 1, "others are told of all the same"
+
+
 def test_two_relays_at_once_tell_of_each_job_once(own: TestDatabase, connection: psycopg.Connection[Any]):
     told: list[UUID] = []
     accept(own, 10)

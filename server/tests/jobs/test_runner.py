@@ -65,6 +65,16 @@ async def test_and_yet_nothing_is_tried_for_ever(bench: Bench):
     assert told == ["waiting"] * len(runner._OUTSIDE_SECONDS) + ["dead"]
 
 
+async def test_an_outage_takes_nothing_from_the_attempts_of_the_job(bench: Bench):
+    """Five times the storage is away, then the job fails by itself: that is its first failure, not its last."""
+    errors = [*[ForbiddenError("Nobody may.")] * 4, *[UnavailableError("The storage is away.")] * 5]
+
+    async def run(_: Nothing, __: Work) -> dict[str, Any]:
+        raise errors.pop()
+
+    assert await outcomes(bench, {"test.failing": Kind("test.failing", Nothing, run)}) == ["waiting"] * 8 + ["dead"]
+
+
 async def test_what_is_the_jobs_own_has_the_attempts_of_the_settings(bench: Bench):
     assert await outcomes(bench, failing(ForbiddenError("Nobody may."))) == ["waiting"] * 3 + ["dead"]
 

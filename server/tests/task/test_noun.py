@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pmis.approval.errors import ApprovalVoidError, FrozenRecordError
+from pmis.approval.errors import ApprovalVoidError, FrozenRecordError, GuardRefusedError
 from pmis.approval.registry import NOUNS
 from pmis.policy.levels import Route
 
@@ -68,3 +68,13 @@ async def test_a_due_date_does_not_get_late_unseen_by_going_first(world: World):
         for due in ("2027-11-30", None)
     ]
     assert [one.decision.route for one in (far, gone)] == [Route.APPROVAL_REQUIRED] * 2
+
+
+@pytest.mark.parametrize("due", ["2027-11-30", None])
+async def test_a_step_moves_no_due_date_without_a_reason_either(world: World, due: str | None):
+    package = await world.make_package()
+    task = await world.make_task(package.id, due_date="2026-11-30")
+    step = {"status": "in_progress", "due_date": due}
+    with pytest.raises(GuardRefusedError, match="needs a reason"):
+        await world.do("task", "transition", task.id, step)
+    assert (await world.propose("operator", "task", "transition", task.id, step, reason="Later.")).outcome == "pending"

@@ -330,7 +330,7 @@ async def furnish(world: World, mark: str, files: Path) -> Records:
             None,
             {
                 "name": f"Vendor {state} {mark}",
-                "kind": "vendor",
+                "kind": "both",
                 "email": f"{state}@{mark}.example",
                 "external_ref": f"party-{state}-{mark}",
                 "contacts": [{"name": f"Contact {mark}", "email": f"contact@{mark}.example", "phone": f"tel {mark}"}],

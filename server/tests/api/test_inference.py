@@ -54,7 +54,7 @@ def proposer(records: Records) -> str:
 
 LISTINGS: Final[dict[str, Listing]] = {**{one.path: one.listing for one in RESOURCES}, "approvals": APPROVALS}
 _PARTIES: Final[dict[str, Callable[[Records], str]]] = {
-    "kind": same("vendor"),
+    "kind": same("both"),
     "email": value("party.live.email"),
     "external_ref": value("party.external_ref"),
     "q": mark,

@@ -100,18 +100,18 @@ def test_the_disk_of_the_mails_is_full(
             senders = Senders(system, f"p@{DOMAIN}", "t8")
             plan = {"smtp": (10, 2), "webhook": (10, 2)}
             senders.begin(plan)
-            wait_for(lambda: senders.again >= 12 or bool(senders.faults), system.told, seconds=60)
+            wait_for(lambda: senders.again >= 12 or bool(senders.faults), system.told, seconds=180)
             while sum(reads.values()) < 20:
                 look(client, reads)
             assert not senders.faults, senders.faults
             assert not senders.accepted, "taken, and nowhere kept"
             # Space for the mails, and none for the broker yet.
             (disk / "ballast").unlink()
-            wait_for(lambda: not senders.sending, system.told, seconds=60)
+            wait_for(lambda: not senders.sending, system.told, seconds=180)
             (broker / "ballast").unlink()
             freed = time.monotonic()
             ended = "select count(*) from jobs.job where kind = 'mail.file' and status in ('done', 'dead')"
-            wait_for(lambda: system.one(ended) == 20, system.told, seconds=90)
+            wait_for(lambda: system.one(ended) == 20, system.told, seconds=240)
             drained = time.monotonic() - freed
             client.close()
             found = account(system, list(senders.accepted), disk / "objects")

@@ -85,9 +85,7 @@ class Parts:
         """The parts that the settings describe; nothing is connected yet."""
         secret = settings.secret_key.get_secret_value() if settings.secret_key else DEVELOPMENT_SECRET
         jwt_secret = settings.jwt_secret_key.get_secret_value() if settings.jwt_secret_key else DEVELOPMENT_SECRET
-        database = Database(
-            settings.app_dsn, size=settings.db_pool_size, lock_timeout_ms=settings.lock_timeout_ms, role="pmis_app"
-        )
+        database = Database.of(settings, settings.app_dsn, size=settings.db_pool_size, role="pmis_app")
         watch = Watch(settings.app_dsn)
         return cls(
             settings,

@@ -215,7 +215,7 @@ def _desk(process: str) -> Desk:
 
     settings = load_settings()
     addresses = Addresses.of(settings)
-    database = Database(settings.app_dsn, size=5, lock_timeout_ms=settings.lock_timeout_ms, role="pmis_app")
+    database = Database.of(settings, settings.app_dsn, size=5, role="pmis_app")
     if process:
         logs.configure(settings, process)
         faults.configure(settings, process)

@@ -128,9 +128,7 @@ class Runner:
         Without `own_loop` the caller opens and closes the connections, on the loop on which it calls `attempt()`.
         """
         secret = settings.require_secret("secret_key")
-        database = Database(
-            settings.worker_dsn, size=_POOL, lock_timeout_ms=settings.lock_timeout_ms, role="pmis_worker"
-        )
+        database = Database.of(settings, settings.worker_dsn, size=_POOL, role="pmis_worker")
         self.tools = Tools(settings, database, Vault(secret), Clock(settings.pmis_now))
         self._settings = settings
         self._kinds = kinds

@@ -11,7 +11,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString, Self, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
@@ -24,6 +24,7 @@ from pmis.kit.wire import Result, Row, Statement, Wire
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
+    from pmis.kit.settings import Settings
     from pmis.kit.wire import Params
 
 T = TypeVar("T")
@@ -166,10 +167,13 @@ class WriteSession(Session):
 class Database:
     """A pool of connections to one database, all under the role that may only append and project."""
 
-    def __init__(self, dsn: str, *, size: int = 10, role: str | None = None, lock_timeout_ms: int = 3000) -> None:
+    def __init__(
+        self, dsn: str, *, size: int = 10, role: str | None = None, lock_timeout_ms: int = 3000, wait_ms: int = 5000
+    ) -> None:
         """Describe the pool; `open()` connects.
 
-        `role` is set on each connection, for installs that have a single login which also owns the tables.
+        `role` is set on each connection, for installs that have a single login which also owns the tables. Whoever
+        waits longer than `wait_ms` for a connection is refused with `UnavailableError`.
         """
         self._role = role
         self._options = (
@@ -183,10 +187,16 @@ class Database:
             min_size=min(2, size),
             max_size=size,
             open=False,
-            timeout=5,
+            timeout=wait_ms / 1000,
             kwargs={"autocommit": True, "options": self._options, "prepare_threshold": None},
             configure=self._configure,
         )
+
+    @classmethod
+    def of(cls, settings: Settings, dsn: str, *, size: int, role: str) -> Self:
+        """A pool with the patience that the settings ask for."""
+        patience = {"lock_timeout_ms": settings.lock_timeout_ms, "wait_ms": settings.db_wait_ms}
+        return cls(dsn, size=size, role=role, **patience)
 
     async def _configure(self, connection: Connection) -> None:
         if self._role:

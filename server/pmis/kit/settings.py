@@ -252,6 +252,12 @@ class Settings(BaseSettings):
         ),
     )
     db_pool_size: int = Field(10, ge=1, le=200, description="Connections each API process may hold.")
+    db_wait_ms: int = Field(
+        5000,
+        ge=1,
+        le=60_000,
+        description="How long a request waits for one of them before it answers 503.",
+    )
     lock_timeout_ms: int = Field(
         3000, ge=1, le=60_000, description="How long a write waits for a row lock before it answers 409."
     )

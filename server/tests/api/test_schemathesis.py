@@ -64,6 +64,8 @@ class Fuzz:
     def __init__(self, ground: Ground, app: FastAPI) -> None:
         self.judge = Judge(ground.again(app))
         self.schema = schemathesis.openapi.from_dict(cast("Any", app.openapi()))
+        # What is looked for is in the answers; how long a busy machine takes for one is not.
+        self.schema.config.update(request_timeout=120)
         self._app = app
         self._client: Any = None
 

@@ -10,8 +10,12 @@ import pytest
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.approval.models import APPROVALS
 from pmis.approval.registry import NOUNS
+from pmis.kit.db import Database
+from pmis.kit.errors import UnavailableError
 from pmis.kit.ids import uuid7
+from pmis.kit.settings import load_settings
 from pmis.kit.wire import Wire
+from tests.builders import opened
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import WriteSession
     from pmis.kit.wire import Result, Statement
     from tests.builders import World
+    from tests.conftest import TestDatabase
 
 pytestmark = pytest.mark.anyio
 NUMBER = "insert into state.package_number values (%s, %s)"
@@ -140,3 +145,24 @@ async def test_rows_are_in_the_order_of_their_tables(world: World, noun: str):
                 (table,),
             )
             assert tuple(row[0] for row in rows) == columns
+
+
+async def test_who_waits_too_long_for_a_connection_is_refused(database: TestDatabase):
+    async with opened(database, size=1, wait_ms=50) as pool, pool.read():
+        with pytest.raises(UnavailableError, match="try again shortly"):
+            async with pool.write():
+                pass
+
+
+async def test_how_long_one_waits_is_a_setting(database: TestDatabase):
+    settings = load_settings(embedded=False, environment="test", db_wait_ms=50, lock_timeout_ms=40)
+    pool = Database.of(settings, database.app_dsn, size=1, role="pmis_app")
+    await pool.open()
+    try:
+        async with pool.read() as session:
+            assert await session.one("show lock_timeout") == ("40ms",)
+            with pytest.raises(UnavailableError):
+                async with pool.read():
+                    pass
+    finally:
+        await pool.close()

@@ -191,7 +191,7 @@ class TestTwins:
             found.append(error)
 
     async def _until_it_waits(self, world: World) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while True:
                 async with world.read() as session:
                     row = await session.one(

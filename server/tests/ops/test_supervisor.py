@@ -172,7 +172,7 @@ class TestFirstStart:
         await asyncio.sleep(0.2)
         assert not starting.done()
         released.set()
-        await asyncio.wait_for(starting, 5)
+        await asyncio.wait_for(starting, 60)
 
 
 async def _not_yet(_pid):
@@ -219,15 +219,15 @@ class TestStop:
         await asyncio.sleep(0.3)
         assert identity(pid) is not None
         supervisor.hurry()
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, 30)
         assert identity(pid) is None
 
     async def test_while_it_waits_to_start_something_again(self, supervisor, running, monkeypatch):
-        monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 30.0)
+        monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 300.0)
         await supervisor.start(Program("first", python("import time; time.sleep(60)"), stop_steps=QUICK))
         os.kill(pid_of(running, "first"), signal.SIGKILL)
         await eventually(lambda: not running)
-        await asyncio.wait_for(supervisor.stop(), 2)
+        await asyncio.wait_for(supervisor.stop(), 30)
 
     async def test_while_it_prepares_a_start(self, supervisor, running):
         import threading
@@ -247,7 +247,7 @@ class TestStop:
         stopping = asyncio.create_task(supervisor.stop())
         await asyncio.sleep(0.1)
         leave.set()
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, 30)
         assert running == {}
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)

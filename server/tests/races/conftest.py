@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import TestDatabase
 
 # Enough for everybody who waits for a twin, and patience for a busy machine: a time-out is another test's matter.
-SETTINGS = {"db_pool_size": 24, "lock_timeout_ms": 30_000}
+SETTINGS = {"db_pool_size": 24, "lock_timeout_ms": 30_000, "db_wait_ms": 60_000}
 
 
 @dataclass(frozen=True)

@@ -370,6 +370,6 @@ async def rule(world: World, order: str, steps: list[dict[str, Any]]) -> Rules:
 @asynccontextmanager
 async def open_hall(database: TestDatabase, quorum: str) -> AsyncGenerator[Hall]:
     """A hall on a database of its own, with a connection for nearly everybody in it."""
-    async with opened(database, size=32, lock_timeout_ms=30_000) as pool:
+    async with opened(database, size=32, lock_timeout_ms=30_000, wait_ms=60_000) as pool:
         world = await make_world(pool, roles=ROLES)
         yield Hall(world, await rule(world, *QUORUMS[quorum]), quorum)

@@ -23,23 +23,27 @@ if TYPE_CHECKING:
 
 router = docs.RouteTable("audit")
 _NOT_YOURS: Final = "Only auditors, administrators and executives read the log."
+RECORDED: Final = "Reading is itself recorded as an event, `log.read`; what is read again within the hour, once."
 FILTERS: Final = ("type", "actor", "correlation_id", "stream_id")
 
 
-async def _auditable(session: Session, call: Call, request: Request) -> tuple[str, list[Any]]:
-    """The part of the log that the caller may audit, as a condition; raises ForbiddenError when it is none."""
+async def _auditable(session: Session, call: Call, request: Request) -> tuple[UUID | None, str, list[Any]]:
+    """The project asked for, and the part of the log that the caller may audit, as a condition.
+
+    Raises ForbiddenError when they may audit none of it.
+    """
     given = request.query_params
     if "project" in given:
         project = await project_named(session, call.principal, given["project"])
         authorize(call.principal, Action.READ_AUDIT, project)
-        return "project_id = %s", [project]
+        return project, "project_id = %s", [project]
     if visible_projects(call.principal, Action.READ_AUDIT) is ALL:
-        return "true", []
+        return None, "true", []
     projects = await readable_projects(session, call.principal, Action.READ_AUDIT)
     instance = allowed(call.principal, Action.READ_AUDIT, None)
     if not projects and not instance:
         raise ForbiddenError(_NOT_YOURS)
-    return f"(project_id = any(%s){' or project_id is null' if instance else ''})", [projects]
+    return None, f"(project_id = any(%s){' or project_id is null' if instance else ''})", [projects]
 
 
 async def list_events(request: Request) -> Response:
@@ -48,7 +52,7 @@ async def list_events(request: Request) -> Response:
     require_known_parameters(request, frozenset({*FILTERS, "project", "from", "to", "cursor", "limit"}))
     given = request.query_params
     async with call.parts.database.read() as session:
-        where, params = await _auditable(session, call, request)
+        project, where, params = await _auditable(session, call, request)
         for name in FILTERS:
             if name in given:
                 where += f" and {name} = %s"
@@ -62,6 +66,8 @@ async def list_events(request: Request) -> Response:
         body, following = await events_page(
             session, call, where, params, cursor=given.get("cursor"), limit=limit_of(request)
         )
+    asked = {name: given[name] for name in (*FILTERS, "from", "to") if name in given}
+    await call.parts.readings.note(call, "list", project, **asked)
     return Response(body, 200, next_link(request, following), "application/json")
 
 
@@ -88,7 +94,7 @@ async def entity_events(request: Request, entity_type: str, entity_id: str) -> R
             "select project_id from ledger.event where stream_id = %s and stream_type = %s limit 1",
             (identity, _value("type", entity_type)),
         )
-        _require_auditable(call, row, "record")
+        project = _require_auditable(call, row, "record")[0]
         body, following = await events_page(
             session,
             call,
@@ -97,6 +103,7 @@ async def entity_events(request: Request, entity_type: str, entity_id: str) -> R
             cursor=request.query_params.get("cursor"),
             limit=limit_of(request),
         )
+    await call.parts.readings.note(call, "record", project, stream_type=entity_type, stream_id=str(identity))
     return Response(body, 200, next_link(request, following), "application/json")
 
 
@@ -109,12 +116,15 @@ def _require_auditable(call: Call, row: Row | None, what: str) -> Row:
     return row
 
 
-async def visible_event(session: Session, call: Call, event_id: str) -> tuple[int, str]:
-    """The position and JSON of an event that the caller may audit; raises NotFoundError or ForbiddenError."""
+async def visible_event(session: Session, call: Call, event_id: str) -> tuple[UUID | None, int, str]:
+    """The project, position and JSON of an event that the caller may audit.
+
+    Raises NotFoundError or ForbiddenError.
+    """
     identity = uuid_or_none(event_id)
     row = await session.one(f"select project_id, {COLUMNS} from ledger.event where id = %s", (identity,))
     row = _require_auditable(call, row, "event")
-    return row[1], (await reveal(session, call.parts.vault, call.principal, [event_json(row[1:])]))[0]
+    return row[0], row[1], (await reveal(session, call.parts.vault, call.principal, [event_json(row[1:])]))[0]
 
 
 async def get_event(request: Request, event_id: str) -> Response:
@@ -122,7 +132,8 @@ async def get_event(request: Request, event_id: str) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:
-        _, body = await visible_event(session, call, event_id)
+        project, _, body = await visible_event(session, call, event_id)
+    await call.parts.readings.note(call, "event", project, event_id=event_id)
     return Response(body, 200, None, "application/json")
 
 
@@ -136,7 +147,7 @@ docs.route(
         "read_audit",
         {200: docs.EventPage},
         (401, 403, 404, 422, 503),
-        description="The newest first.",
+        description=f"The newest first. {RECORDED}",
         headers=("Link",),
         parameters=[
             docs.query("type", "Only this type.", "package.transitioned"),
@@ -158,7 +169,7 @@ docs.route(
     "GET",
     "/audit/events/{event_id}",
     get_event,
-    docs.Spec("Read one event", "read_audit", {200: docs.EventOut}, (401, 403, 404, 422, 503)),
+    docs.Spec("Read one event", "read_audit", {200: docs.EventOut}, (401, 403, 404, 422, 503), description=RECORDED),
 )
 docs.route(
     router,
@@ -170,6 +181,7 @@ docs.route(
         "read_audit",
         {200: docs.EventPage},
         (401, 403, 404, 422, 503),
+        description=f"The newest first. {RECORDED}",
         headers=("Link",),
         parameters=[docs.CURSOR, docs.LIMIT],
     ),

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
 from pmis.api import proxy
+from pmis.api.readings import Readings
 from pmis.approval.propose import Request as ProposalRequest
 from pmis.approval.propose import actor_of
 from pmis.identity import apitokens
@@ -72,6 +73,7 @@ class Parts:
     flows: Flows
     lifetimes: Lifetimes
     clock: Clock
+    readings: Readings
 
     @cached_property
     def storage(self) -> Storage:
@@ -101,6 +103,7 @@ class Parts:
             Flows(secret),
             Lifetimes.of(settings),
             Clock(settings.pmis_now),
+            Readings(),
         )
 
 

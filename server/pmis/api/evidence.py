@@ -15,17 +15,16 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import FileResponse, Response
 
 from pmis.api import docs
-from pmis.api.audit import visible_event
+from pmis.api.audit import RECORDED, visible_event
 from pmis.api.context import Call, caller, require_good_key, require_known_parameters
 from pmis.api.resources import limit_of, next_link, project_named
 from pmis.approval.governed import Input, parse_input
-from pmis.approval.propose import actor_of
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import ConflictError
 from pmis.kit.ids import uuid7
 from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
 from pmis.ledger.checkpoint import previous_keys_of, signer_of
-from pmis.ledger.event import Fact, Origin
+from pmis.ledger.event import Fact
 from pmis.ledger.export import Exported, export_file
 from pmis.ledger.merkle import READ_NODES, inclusion_plan, node_parameters
 from pmis.ledger.store import record
@@ -100,7 +99,7 @@ async def get_proof(request: Request, event_id: str) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     async with call.parts.database.read() as session:
-        position, event = await visible_event(session, call, event_id)
+        project, position, event = await visible_event(session, call, event_id)
         newest = await session.one("select size, root, note from ledger.checkpoint order by size desc limit 1")
         leaf = await session.one(
             "select idx, hash from ledger.tree_node where level = 0 and position = %s", (position,)
@@ -110,6 +109,7 @@ async def get_proof(request: Request, event_id: str) -> Response:
         size, root, note = newest
         plan = inclusion_plan(leaf[0], size)
         rows = await session.all(READ_NODES, node_parameters(plan.nodes))
+    await call.parts.readings.note(call, "proof", project, event_id=event_id)
     path = plan.hashes({(level, index): bytes(hash_) for level, index, hash_ in rows})
     body = {
         "leaf_index": leaf[0],
@@ -176,8 +176,7 @@ async def export_log(request: Request) -> Response:
         done = await to_thread.run_sync(_export, call.parts.settings, path, project, limiter=_few)
         async with call.parts.database.write() as session:
             fact = Fact("export.made", {"project_id": str(project) if project else None, **done.counts()})
-            origin = Origin(actor_of(call.principal), call.source, call.correlation_id)
-            record(session, "export", uuid7(), fact, origin=origin, project_id=project)
+            record(session, "export", uuid7(), fact, origin=call.origin, project_id=project)
             await session.commit()
     except BaseException:
         folder.cleanup()
@@ -208,6 +207,8 @@ async def verify_log(request: Request) -> Response:
     parse_input(Verify, await request.body())
     authorize(call.principal, Action.VERIFY, None)
     body = await to_thread.run_sync(_verified, call.parts.settings, limiter=_few)
+    judged = {name: body[name] for name in ("result", "sealed", "unsealed", "checkpoints")}
+    await call.parts.readings.write(call, Fact("log.verified", {**judged, "findings": len(body["findings"])}), None)
     return Response(json.dumps(body, ensure_ascii=False), 200, None, "application/json")
 
 
@@ -216,7 +217,13 @@ docs.route(
     "GET",
     "/audit/events/{event_id}/proof",
     get_proof,
-    docs.Spec("Prove that an event is in the signed log", "read_audit", {200: Proof}, (401, 403, 404, 409, 422, 503)),
+    docs.Spec(
+        "Prove that an event is in the signed log",
+        "read_audit",
+        {200: Proof},
+        (401, 403, 404, 409, 422, 503),
+        description=RECORDED,
+    ),
 )
 docs.route(
     router,
@@ -257,7 +264,10 @@ docs.route(
         "verify",
         {200: Verification},
         (400, 401, 403, 413, 415, 422, 503),
-        description="Nothing is changed. A full rewrite shows only against checkpoints that were kept elsewhere.",
+        description=(
+            "That it was verified is an event, `log.verified`; nothing else changes. "
+            "A full rewrite shows only against checkpoints that were kept elsewhere."
+        ),
         body=Verify,
         body_required=False,
     ),

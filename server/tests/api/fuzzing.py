@@ -46,9 +46,11 @@ _KINDS: Final = {
     "exports": "package",
 }
 _AUDITED: Final = ("package", "task", "party", "approval", "membership")
-WRITING_READS: Final = frozenset({"export_log", "export_ocds"})
-"""Reads that are events themselves: somebody took data out."""
-SILENT_WRITES: Final = frozenset({"simulate_policy", "simulate", "verify_log", "verify", "login"})
+WRITING_READS: Final = frozenset(
+    {"export_log", "export_ocds", "list_events", "entity_events", "get_event", "get_proof"}
+)
+"""Reads that are events themselves: somebody took data out, or read the log."""
+SILENT_WRITES: Final = frozenset({"simulate_policy", "simulate", "login"})
 """Requests with a body that change nothing."""
 COMMITTED_REFUSALS: Final = frozenset({"approval_void", "approval_expired"})
 """Refusals that are the end of the approval, and so an event."""

@@ -155,6 +155,9 @@ class Gates:
         """One read, by somebody who is known already, and what it asked."""
         headers = self.office.headers(who)
         await self.client.get(f"{PREFIX}/auth/me", headers=headers)
+        if row.path.startswith("/audit"):
+            # That somebody reads the log is an event; it is written once for all that they read again.
+            await self.client.get(PREFIX + path, headers=headers)
         self.log.since()
         answer = await self.client.get(PREFIX + path, headers=headers)
         self.judge(row, path, answer, self.log.since())
@@ -343,9 +346,9 @@ async def share_of_hot_updates(database: TestDatabase, *before: str) -> tuple[in
     """Submit many packages through the application; how many rows were updated, and the share that was HOT."""
     async with open_office(database) as office:
         with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
-            # Autovacuum's snapshots hold back the pruning that makes room on a page: noise of the moment.
+            # Autovacuum's snapshots, of whichever table, hold back the pruning that makes room on a page: noise.
             for (name,) in connection.execute(
-                "select oid::regclass::text from pg_class where relkind = 'r' and relnamespace = 'state'::regnamespace"
+                "select oid::regclass::text from pg_class where relkind = 'r' and oid >= 16384"
             ).fetchall():
                 connection.execute(f"alter table {name} set (autovacuum_enabled = false)".encode())
             for statement in before:

@@ -141,7 +141,7 @@ EXEMPT: Final = {
     ("PATCH", "/notifications/preferences"): "the caller's own wish, of which the log knows nothing: the same",
     ("POST", "/mail/inbound"): "known by a signature; the same mail is taken once, with or without a key: test_inbound",
     ("POST", "/policy/simulate"): "changes nothing: a question with a body",
-    ("POST", "/audit/verify"): "changes nothing: a question with a body",
+    ("POST", "/audit/verify"): "a question with a body; that it was asked is an event each time",
 }
 
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: what is being done, how far it is, what failed for good, and trying that again."""
+"""Jobs over HTTP: what is being done, how far it is, what failed for good, and what people make of that."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import json
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, StringConstraints
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response, StreamingResponse
 
@@ -17,11 +17,12 @@ from pmis.api import docs
 from pmis.api.context import Call, caller, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
 from pmis.api.resources import limit_of, next_link, project_named
+from pmis.approval.governed import Input, parse_input
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import ConflictError, InvalidInputError, NotFoundError
 from pmis.kit.ids import uuid7
 from pmis.kit.paging import decode_moment, encode_cursor
-from pmis.kit.text import one_line
+from pmis.kit.text import Words, one_line
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.idempotency import Answer
 from pmis.ledger.store import record
@@ -88,6 +89,14 @@ class Retried(BaseModel):
     """The dead letters that are tried again."""
 
     retried: list[UUID]
+
+
+class JobEnd(Input):
+    """Why a job is not to be done."""
+
+    reason: Annotated[Words, StringConstraints(max_length=2000)] | None = Field(
+        default=None, description="Why; kept in the log.", examples=["The mail was filed by hand."]
+    )
 
 
 _INSTANCE: Final = " or (project_id is null and kind <> 'webhook.deliver')"
@@ -304,13 +313,48 @@ async def _retried(session: WriteSession, call: Call, jobs: list[UUID], project:
     """Which of these were dead and are tried again; that somebody asked for it is an event."""
     found = [row[0] for row in await session.all("select * from jobs.retry(%s)", (jobs,))]
     if found:
-        principal = call.principal
-        behalf = principal.on_behalf_of
-        actor = Actor(principal.ref, principal.name, behalf.ref if behalf else None, behalf.name if behalf else None)
         fact = Fact("job.retried", {"jobs": [str(one) for one in found]})
-        origin = Origin(actor, call.source, call.correlation_id)
-        record(session, "job_retry", uuid7(), fact, origin=origin, project_id=project)
+        record(session, "job_retry", uuid7(), fact, origin=_origin(call), project_id=project)
     return found
+
+
+def _origin(call: Call) -> Origin:
+    principal = call.principal
+    behalf = principal.on_behalf_of
+    actor = Actor(principal.ref, principal.name, behalf.ref if behalf else None, behalf.name if behalf else None)
+    return Origin(actor, call.source, call.correlation_id)
+
+
+async def cancel_job(request: Request, job_id: str) -> Response:
+    """End a job that waits, before anybody does it."""
+    return await _end(request, job_id, "select jobs.cancel(%s)", "job.cancelled", "only jobs that wait are cancelled")
+
+
+async def dismiss_job(request: Request, job_id: str) -> Response:
+    """Lay a dead letter aside."""
+    return await _end(request, job_id, "select jobs.dismiss(%s)", "job.dismissed", "only dead letters are dismissed")
+
+
+async def _end(request: Request, job_id: str, statement: str, event: str, otherwise: str) -> Response:
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    docs.require_json(request)
+    said = parse_input(JobEnd, await request.body())
+
+    async def handle(session: WriteSession) -> Answer:
+        row = await _find(session, call, job_id)
+        identity, kind, project = row[:3]
+        ended = await session.one(statement, (identity,))
+        # What it is now: a worker or somebody else may have been faster.
+        job = _job(await _find(session, call, job_id))
+        if ended is None or not ended[0]:
+            raise ConflictError(f"This job is {job['status']}; {otherwise}.", status_now=job["status"])
+        # A job ends so once: it is the one fact of its stream.
+        fact = Fact(event, {"kind": kind, "reason": said.reason or None})
+        record(session, "job", identity, fact, origin=_origin(call), project_id=project)
+        return Answer(200, canonical(job).encode(), {}, project)
+
+    return await write(call, handle)
 
 
 _KIND: Final = docs.query("kind", "Only this kind.", "approvals.expire")
@@ -345,7 +389,7 @@ docs.route(
         "read",
         {200: docs.page_of(JobOut, "job")},
         docs.READ_REFUSALS,
-        description=f"They stay until they are tried again. {_WHO}",
+        description=f"They stay until they are tried again or dismissed. {_WHO}",
         headers=("Link",),
         parameters=_PAGE,
     ),
@@ -399,3 +443,35 @@ docs.route(
         description="With all its attempts. It is an event.",
     ),
 )
+for _path, _endpoint, _summary, _words in (
+    (
+        "cancel",
+        cancel_job,
+        "Cancel a job that waits",
+        (
+            "It is not done, neither now nor later. What runs is not cancelled: it ends by itself, or by "
+            "`JOB_LIMIT_SECONDS`. It is an event."
+        ),
+    ),
+    (
+        "dismiss",
+        dismiss_job,
+        "Lay a dead letter aside",
+        "It is not tried again, and is `cancelled` from then on; what went wrong stays with it. It is an event.",
+    ),
+):
+    docs.route(
+        router,
+        "POST",
+        f"/jobs/{{job_id}}/{_path}",
+        _endpoint,
+        docs.Spec(
+            _summary,
+            "administer",
+            {200: JobOut},
+            docs.SAY_REFUSALS,
+            description=_words,
+            body=JobEnd,
+            body_required=False,
+        ),
+    )

@@ -112,6 +112,36 @@ def retry(
                 Screen().line(f"{printable(str(answer.json['kind']))} {one} is tried again.")
 
 
+_JOBS: Final = typer.Argument(metavar="JOB...", help="The jobs' ids.")
+_REASON: Final = typer.Option(None, help="Why; kept in the log.")
+
+
+@app.command()
+def cancel(
+    job: list[str] = _JOBS, reason: str | None = _REASON, account: str | None = options.AS, as_json: bool = options.JSON
+) -> None:
+    """End jobs that wait, before anybody does them. What runs is not cancelled."""
+    _end("cancel", "cancelled", job, reason, account, as_json=as_json)
+
+
+@app.command()
+def dismiss(
+    job: list[str] = _JOBS, reason: str | None = _REASON, account: str | None = options.AS, as_json: bool = options.JSON
+) -> None:
+    """Lay dead letters aside: they are not tried again, and alarm nobody any more."""
+    _end("dismiss", "dismissed", job, reason, account, as_json=as_json)
+
+
+def _end(verb: str, done: str, jobs: list[str], reason: str | None, account: str | None, *, as_json: bool) -> None:
+    with connected(account, as_json=as_json) as api:
+        for one in jobs:
+            answer = api.send("POST", "jobs", one, verb, body={} if reason is None else {"reason": reason})
+            if as_json:
+                print_json(answer.body)
+            else:
+                Screen().line(f"{printable(str(answer.json['kind']))} {one} is {done}.")
+
+
 @app.command()
 def watch(
     job: str = _JOB,

@@ -317,9 +317,9 @@ async def redeliver(session: WriteSession, hook: Hook, delivery: UUID, *, origin
         raise NotFoundError("There is no such delivery.")
     _require_on(hook)
     status, number, event, job = row
-    if status == "pending" and job != "dead":
+    if status == "pending" and job not in ("dead", "cancelled"):
         raise DeliveryUnderWayError("It has not ended yet: wait, or look at its attempts.")
-    if status == "pending":
+    if status == "pending" and job == "dead":
         await session.execute(
             "select jobs.retry(array(select job_id from webhook.delivery where id = %s))", (delivery,)
         )

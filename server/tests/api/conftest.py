@@ -54,7 +54,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             admin = "b:admin" if name == "b" else "admin"
             hook, _ = await make_webhook(office, admin, description=office.records[name].mark)
             office.records[name].put("webhook", "live", hook)
-            for state, status in (("live", "done"), ("waiting", "dead")):
+            for state, status in (("live", "done"), ("waiting", "dead"), ("queued", "queued")):
                 records = office.records[name]
                 records.put("job", state, await make_job(office, world.project, status, records.mark))
             # Somebody who could become a member.

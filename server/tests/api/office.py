@@ -453,12 +453,14 @@ def seal(database: TestDatabase) -> None:
 
 
 async def make_job(office: Office, project: UUID | None, status: str, mark: str = "") -> UUID:
-    """A job that has ended, one way or the other, with what it was given and what went wrong."""
+    """A job with what it was given: one that nobody has begun (`queued`), or that ended, and what went wrong."""
     async with office.database.write() as session:
         identity = enqueue(
             session, "test.nothing", {"mark": mark}, dedup=None, correlation_id="test", project_id=project
         )
         await session.commit()
+    if status == "queued":
+        return identity
     with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
         connection.execute(
             "update jobs.job set status = %s, finished_at = now(), attempt = 1, error = %s where id = %s",

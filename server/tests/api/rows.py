@@ -464,6 +464,10 @@ _JOBS: Final = [
     Row("GET", "/jobs/{job_id}/stream", "job", ADMIN, ADMIN, states=("live",)),
     # One that is done is refused, as the domain says, to those who may.
     Row("POST", "/jobs/{job_id}/retry", "job", ADMIN, ADMIN, states=("live", "waiting"), refused=_SAID),
+    *[
+        Row("POST", f"/jobs/{{job_id}}/{way}", "job", ADMIN, ADMIN, body=said(), states=states, refused=_SAID)
+        for way, states in (("cancel", ("live", "queued")), ("dismiss", ("live", "waiting")))
+    ],
     # Of a kind that there is none of: the one above is to be retried by name.
     Row(
         "POST",

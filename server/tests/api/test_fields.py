@@ -163,6 +163,7 @@ def calls(records: Records) -> dict[str, Call]:
             f"/mail/messages/{ref('email', 'waiting')}/attach",
             {"package": ref("package")},
         ),
+        "JobEnd": ("admin", "POST", f"/jobs/{ref('job', 'queued')}/cancel", {}),
         "MailDismiss": ("admin", "POST", f"/mail/messages/{ref('email')}/dismiss", {}),
         "MailMove": ("admin", "POST", f"/mail/messages/{ref('email')}/move", {"project": None}),
         "MarkRead": ("analyst", "POST", "/notifications/read", {}),

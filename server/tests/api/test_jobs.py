@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from pmis.kit.ids import uuid7
@@ -13,6 +15,8 @@ from tests.api.expect import ok, problem
 from tests.api.office import make_job
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tests.api.office import Office
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +51,8 @@ async def test_each_sees_the_jobs_of_what_they_administer(office: Office):
     for who, job in (("operator", mine[0]), ("admin2", theirs), ("admin2", of_instance), ("root", theirs)):
         for path in (f"/jobs/{job}", f"/jobs/{job}/stream"):
             problem(await office.get(who, path), 404, "not_found")
-        problem(await office.post(who, f"/jobs/{job}/retry", {}), 404, "not_found")
+        for way in ("retry", "cancel", "dismiss"):
+            problem(await office.post(who, f"/jobs/{job}/{way}", {}), 404, "not_found")
     problem(await office.get("admin2", "/jobs?status=odd"), 422, "invalid_input")
 
 
@@ -85,3 +90,105 @@ async def test_all_dead_letters_of_a_kind_are_tried_again_and_only_ones_own(offi
     async with office.database.read() as session:
         assert await session.one("select status from jobs.job where id = %s", (theirs,)) == ("dead",)
     problem(await office.get("admin2", f"/jobs/{uuid7()}"), 404, "not_found")
+
+
+async def facts_of(office: Office, job: UUID) -> list[tuple[Any, ...]]:
+    async with office.database.read() as session:
+        return await session.all(
+            "select type, actor, project_id, payload::json ->> 'kind', payload::json ->> 'reason' "
+            "from ledger.event where stream_type = 'job' and stream_id = %s",
+            (job,),
+        )
+
+
+async def test_a_job_that_waits_is_cancelled_and_never_done(office: Office):
+    job = await make_job(office, office.a.project, "queued")
+    problem(await office.post("admin2", f"/jobs/{job}/dismiss", {}), 409, "conflict")
+    problem(await office.post("operator", f"/jobs/{job}/cancel", {}), 404, "not_found")
+    problem(await office.post("admin2", f"/jobs/{job}/cancel", {"reason": "x" * 2001}), 422, "invalid_input")
+    ended = ok(await office.post("admin2", f"/jobs/{job}/cancel", {"reason": " Done by hand. "}))
+    assert (ended["status"], ended["finished_at"] is not None) == ("cancelled", True)
+    assert claim(office, job) is None
+    assert await facts_of(office, job) == [
+        ("job.cancelled", f"person:{office.person('admin2')}", office.a.project, "test.nothing", "Done by hand.")
+    ]
+    for way in ("cancel", "dismiss", "retry"):
+        told = problem(await office.post("admin2", f"/jobs/{job}/{way}", {}), 409, "conflict")
+        assert told["status_now"] == "cancelled"
+    assert len(await facts_of(office, job)) == 1
+
+
+async def test_a_job_that_runs_is_not_cancelled(office: Office):
+    job = await make_job(office, office.a.project, "queued")
+    assert claim(office, job) == 1
+    told = problem(await office.post("admin2", f"/jobs/{job}/cancel", {}), 409, "conflict")
+    assert (told["status_now"], "only jobs that wait are cancelled" in told["detail"]) == ("running", True)
+    assert await facts_of(office, job) == []
+
+
+async def test_a_dead_letter_that_is_dismissed_alarms_nobody_any_more(office: Office):
+    async def alarming() -> int:
+        async with office.database.read() as session:
+            row = await session.one("select dead from jobs.lag()")
+        assert row is not None
+        return row[0]
+
+    job = await make_job(office, office.a.project, "dead", "because")
+    before = await alarming()
+    problem(await office.post("admin2", f"/jobs/{job}/cancel", {}), 409, "conflict")
+    ended = ok(await office.post("admin2", f"/jobs/{job}/dismiss", {}))
+    assert (ended["status"], ended["error"]["message"]) == ("cancelled", "Wrong because"), "what went wrong stays"
+    assert await alarming() == before - 1
+    dead = ok(await office.get("admin2", "/jobs/dead-letters?limit=200"))["items"]
+    assert str(job) not in {item["id"] for item in dead}
+    assert [(row[0], row[4]) for row in await facts_of(office, job)] == [("job.dismissed", None)]
+
+
+def claim(office: Office, job: UUID) -> int | None:
+    """What a worker does first; the number of the attempt, if it may."""
+    with psycopg.connect(office.test_database.worker_dsn, autocommit=True) as worker:
+        row = worker.execute("select attempt from jobs.claim(%s, 60, 'test')", (job,)).fetchone()
+    return row[0] if row else None
+
+
+@pytest.mark.parametrize(("first", "second"), [("cancel", "claim"), ("dismiss", "retry"), ("cancel", "cancel")])
+async def test_whoever_comes_second_to_a_job_finds_it_ended(office: Office, first: str, second: str):
+    """The first has the row and has not committed yet: the second one waits for it, and then does nothing."""
+    statements = {
+        "claim": "select count(*) from jobs.claim(%(job)s, 60, 'test')",
+        "retry": "select count(*) from jobs.retry(array[%(job)s])",
+        "cancel": "select jobs.cancel(%(job)s)::int",
+        "dismiss": "select jobs.dismiss(%(job)s)::int",
+    }
+    for one, other in ((first, second), (second, first)):
+        another = await make_job(office, office.a.project, "queued" if first == "cancel" else "dead")
+        with psycopg.connect(office.test_database.worker_dsn) as early:
+            assert early.execute(statements[one].encode(), {"job": another}).fetchone() == (1,)
+
+            def late(other: str = other, another: UUID = another) -> Any:
+                with psycopg.connect(office.test_database.worker_dsn, autocommit=True) as connection:
+                    return connection.execute(statements[other].encode(), {"job": another}).fetchone()
+
+            waiting = asyncio.create_task(asyncio.to_thread(late))
+            assert not (await asyncio.wait({waiting}, timeout=0.2))[0], "it waits for the first"
+            early.commit()
+        assert await waiting == (0,)
+
+
+@pytest.mark.parametrize("way", ["cancel", "dismiss"])
+async def test_many_at_once_end_a_job_once(office: Office, way: str):
+    """Cancelling against claiming, dismissing against trying again: one of them gets it, and the log says which."""
+    for _ in range(12):
+        job = await make_job(office, office.a.project, "queued" if way == "cancel" else "dead")
+
+        async def other(job: UUID = job) -> bool:
+            if way == "cancel":
+                return await asyncio.to_thread(claim, office, job) == 1
+            return (await office.post("admin2", f"/jobs/{job}/retry", {})).status_code == 200
+
+        async def end(job: UUID = job) -> bool:
+            return (await office.post("admin2", f"/jobs/{job}/{way}", {})).status_code == 200
+
+        otherwise, *ended = await asyncio.gather(other(), end(), end(), end())
+        assert sum([otherwise, *ended]) == 1
+        assert len(await facts_of(office, job)) == sum(ended)

@@ -58,3 +58,20 @@ def test_all_of_a_kind_are_tried_again_and_nobody_elses(pmis: Pmis, dead: str):
     )
     assert pmis("job", "show", dead, "--as", "admin", "--json").json["status"] == "queued"
     assert "Name dead letters, or say --all." in pmis("job", "retry").err
+
+
+def test_a_dead_letter_is_dismissed_and_a_job_that_waits_cancelled(pmis: Pmis, dead: str):
+    assert "only jobs that wait are cancelled" in pmis("job", "cancel", dead, "--as", "admin").err
+    told = pmis("job", "dismiss", dead, "--reason", "Filed by hand.", "--as", "admin")
+    assert told.out == f"test.nothing {dead} is dismissed.\n"
+    assert "only dead letters are dismissed" in pmis("job", "dismiss", dead, "--as", "admin").err
+    shown = pmis("job", "show", dead, "--as", "admin").out
+    assert "test.nothing is cancelled" in shown
+    assert "It broke." in shown
+
+
+def test_a_job_that_waits_is_cancelled(pmis: Pmis, signed_in: LiveApi, dead: str):
+    with psycopg.connect(signed_in.database.admin_dsn, autocommit=True) as connection:
+        connection.execute("update jobs.job set status = 'waiting', finished_at = null where id = %s", (dead,))
+    assert pmis("job", "cancel", dead, "--as", "admin", "--json").json["status"] == "cancelled"
+    assert pmis("job", "watch", dead, "--as", "admin").out.startswith("cancelled")

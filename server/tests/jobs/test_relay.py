@@ -150,6 +150,8 @@ def test_two_relays_at_once_tell_of_each_job_once(own: TestDatabase, connection:
         ("app", "select jobs.claim(gen_random_uuid(), 1, 'x')"),
         ("app", "select jobs.finish(gen_random_uuid(), 1, null)"),
         ("app", "select jobs.publish(1, 1)"),
+        ("relay", "select jobs.cancel(gen_random_uuid())"),
+        ("relay", "select jobs.dismiss(gen_random_uuid())"),
         ("app", "select jobs.fire('a', now(), 'a.b', '{}', 'c')"),
         ("worker", "select jobs.publish(1, 1)"),
         ("worker", "select jobs.fire('a', now(), 'a.b', '{}', 'c')"),

@@ -551,6 +551,18 @@ class TestFailing:
         assert ok(await desk.office.get("root", "/jobs?kind=webhook.deliver&limit=200"))["items"] == []
         problem(await desk.office.get("root", f"/jobs/{rows[0][0]}"), 404)
 
+    async def test_one_whose_job_was_cancelled_has_failed_and_is_told_again_by_another(self, desk: Desk):
+        made = await desk.hook("admin2")
+        await desk.office.a.make_package()
+        (waiting,) = await desk.told(made)
+        ok(await desk.office.post("admin2", f"/jobs/{waiting['job_id']}/cancel", {}))
+        (failed,) = await desk.told(made)
+        assert (failed["status"], await desk.attempt(failed["job_id"])) == ("failed", "nothing to do")
+        ok(await desk.office.post("admin2", f"/webhooks/{made['id']}/deliveries/{failed['id']}/redeliver", {}), 202)
+        assert await desk.work(made) == ["done"]
+        assert [one["status"] for one in await desk.told(made)] == ["delivered"]
+        assert len(desk.messages()) == 1
+
     async def test_one_that_is_gone_is_switched_off_at_once(self, desk: Desk):
         made = await desk.hook()
         await desk.office.a.make_package()

@@ -422,6 +422,18 @@ async def retry_all(stage: Stage) -> Sent:
     return Sent("admin", f"/jobs/dead-letters/retry?project={stage.world.prefix}", {}, {"another": "body"})
 
 
+@case("POST", "/jobs/{job_id}/cancel")
+async def cancel(stage: Stage) -> Sent:
+    job = await make_job(stage.office, stage.world.project, "queued")
+    return Sent("admin", f"/jobs/{job}/cancel", {}, {"reason": "another body"})
+
+
+@case("POST", "/jobs/{job_id}/dismiss")
+async def dismiss_job(stage: Stage) -> Sent:
+    job = await make_job(stage.office, stage.world.project, "dead")
+    return Sent("admin", f"/jobs/{job}/dismiss", {}, {"reason": "another body"})
+
+
 @case("POST", "/mail/messages/{message_id}/attach")
 async def attach(stage: Stage) -> Sent:
     body = {"package": str(await stage.draft())}

@@ -228,7 +228,7 @@ class Served:
 
     def wait(self) -> None:
         """Until both answer."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             try:
                 self.get("/api/v1/health")
@@ -263,7 +263,7 @@ def test_several_processes_add_up_and_log_alike(make_database: Callable[[str], T
         assert {served.counted() for _ in range(12)} == {30}
         # One that is killed takes its counts of what it answered not along, and is not under way for ever.
         os.kill(min(served.workers()), signal.SIGKILL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while len(served.workers()) < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert len(served.workers()) == 3, served.out.read_text()

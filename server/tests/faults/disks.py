@@ -88,7 +88,8 @@ def fill(place: Path, leave_kilobytes: int) -> Path:
     """Fill the disk with one file, up to so much."""
     ballast = place / "ballast"
     free = shutil.disk_usage(place).free - (leave_kilobytes << 10)
-    with ballast.open("wb", buffering=0) as file:
+    # Whoever else writes there at this moment has filled the rest.
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while free > 0:
             free -= file.write(b"\0" * min(free, 1 << 20))
     return ballast

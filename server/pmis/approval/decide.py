@@ -176,6 +176,13 @@ async def _panels(
     return panel
 
 
+def _votes(approval: Approval) -> tuple[Vote, ...]:
+    return tuple(
+        Vote(vote.person_id, vote.seat_person_id, vote.step, Said(vote.verdict), vote.exception)
+        for vote in approval.verdicts
+    )
+
+
 def _round(approval: Approval, electorate: _Electorate) -> Round:
     decision = Decision.from_json(approval.decision)
     return Round(
@@ -183,10 +190,7 @@ def _round(approval: Approval, electorate: _Electorate) -> Round:
         order=decision.order,
         at=electorate.at,
         proposers=frozenset({approval.proposer.person_id} if approval.proposer.person_id else ()),
-        votes=tuple(
-            Vote(vote.person_id, vote.seat_person_id, vote.step, Said(vote.verdict), vote.exception)
-            for vote in approval.verdicts
-        ),
+        votes=_votes(approval),
         delegations=electorate.delegations,
         project_id=approval.project_id,
         solo=electorate.policy.solo.enabled,
@@ -371,6 +375,69 @@ async def expire_due(session: WriteSession, *, limit: int = 500) -> int:
     for (doc,) in rows:
         approval = Approval.model_validate_json(doc)
         await expire(session, approval, correlation_id=f"expiry-{approval.id}")
+    return len(rows)
+
+
+_SILENT: Final = """
+select doc from state.approval
+where status = 'pending' and (expires_at is null or expires_at > %(now)s)
+  and doc::json -> 'decision' ->> 'escalated_at' is null
+  and ((doc::json ->> 'deadline_at')::timestamptz <= %(now)s
+    or (doc::json ->> 'created_at')::timestamptz
+      + make_interval(hours => (doc::json -> 'decision' ->> 'bypass_hours')::int) <= %(now)s)
+order by id limit %(limit)s for update skip locked
+"""
+
+
+async def escalate_due(session: WriteSession, *, limit: int = 500) -> int:
+    """Open up to `limit` approvals to executives in which those who were asked stayed silent; says how many.
+
+    That is once in an approval's life, `bypass_hours` after it was proposed or at its deadline, whichever comes first.
+    As many different people have to agree as before, and nobody who was asked is asked no more. Where every executive
+    is asked already it is said all the same, and those for whom it waits are told once more.
+    """
+    rows = await session.all(_SILENT, {"now": session.now, "limit": limit})
+    for (doc,) in rows:
+        approval = Approval.model_validate_json(doc)
+        decision = Decision.from_json(approval.decision)
+        waiting = {one["id"] for one in approval.open_steps}
+        steps = tuple(step.bypassed() if step.id in waiting else step for step in decision.steps)
+        proposer = approval.proposer.person_id
+        after = Round(
+            steps=steps,
+            order=decision.order,
+            at=session.now,
+            proposers=frozenset({proposer} if proposer else ()),
+            votes=_votes(approval),
+            project_id=approval.project_id,
+        )
+        overdue = approval.deadline_at is not None and approval.deadline_at <= session.now
+        fact = Fact(
+            "approval.escalated",
+            {
+                "reason": "deadline" if overdue else "silence",
+                "bypassed": [step.id for step in steps if step.bypass],
+                "steps": [step.to_json() for step in steps],
+                "open_steps": waiting_steps(after),
+            },
+        )
+        correlation_id = f"escalation-{approval.id}"
+        _, events = append(
+            session,
+            APPROVALS,
+            approval,
+            [fact],
+            origin=Origin(Actor("system:escalation", "Escalation"), "system", correlation_id),
+            stream_id=approval.id,
+            project_id=approval.project_id,
+        )
+        promise(
+            session,
+            "approval.escalated",
+            key=f"escalated:{approval.id}",
+            event_id=events[0].id,
+            payload={"approval_id": str(approval.id), "escalated": True},
+        )
     return len(rows)
 
 

@@ -137,6 +137,9 @@ class ApprovalProjection(Projection[Approval]):
             case "handed_over":
                 decision = {**entity.decision, "steps": payload["steps"]}
                 return {"decision": decision, "open_steps": payload["open_steps"]}
+            case "escalated":
+                told = {"steps": payload["steps"], "escalated_at": event.occurred_at.isoformat()}
+                return {"decision": {**entity.decision, **told}, "open_steps": payload["open_steps"]}
             case "applied":
                 return {**closed, "status": "applied", "applied": payload["results"]}
             case "withdrawn" | "voided" | "expired":

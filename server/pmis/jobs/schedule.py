@@ -70,6 +70,7 @@ class Schedule:
 
 SCHEDULES: Final[tuple[Schedule, ...]] = (
     Schedule("approvals.expire", "approvals.expire", Every(300), "latest"),
+    Schedule("approvals.escalate", "approvals.escalate", Every(900), "latest"),
     Schedule("approvals.remind", "approvals.remind", Every(900), "latest"),
     Schedule("tasks.check_overdue", "tasks.check_overdue", daily(), "latest"),
     Schedule("upkeep.prune", "upkeep.prune", daily(3, 20), "latest"),

@@ -13,6 +13,7 @@ CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "approval.decided": ("notify.approval",),
         "approval.applied": ("notify.approval",),
         "approval.ended": ("notify.approval",),
+        "approval.escalated": ("notify.approval",),
         "approval.handed_over": ("notify.approval",),
         "approval.reminder": ("notify.approval",),
         "refresh.reused": ("notify.refresh_reused",),

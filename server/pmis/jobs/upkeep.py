@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - Pydantic reads it
 from typing import TYPE_CHECKING, Any, Final
 
-from pmis.approval.decide import expire_due
+from pmis.approval.decide import escalate_due, expire_due
 from pmis.identity.apitokens import prune as prune_tokens
 from pmis.identity.sessions import Lifetimes
 from pmis.identity.sessions import prune as prune_sessions
@@ -14,6 +14,8 @@ from pmis.ledger.idempotency import prune
 from pmis.ledger.outbox import promise
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pmis.jobs.registry import Work
 
 _BATCH: Final = 500
@@ -29,15 +31,26 @@ class Slot(Payload):
 @job("approvals.expire", Slot)
 async def expire_approvals(_: Slot, work: Work) -> dict[str, Any]:
     """End the approvals that nobody decided in time. Once ended they are not found again."""
-    ended = 0
+    return {"expired": await _in_batches(work, expire_due, "approvals expired")}
+
+
+@job("approvals.escalate", Slot)
+async def escalate_approvals(_: Slot, work: Work) -> dict[str, Any]:
+    """Bypass upward who stayed silent. Once escalated an approval is not found again."""
+    return {"escalated": await _in_batches(work, escalate_due, "approvals escalated")}
+
+
+async def _in_batches(work: Work, step: Callable[..., Awaitable[int]], text: str) -> int:
+    """Take the step, each time in a transaction of its own, until it finds no whole batch; how much it found."""
+    done = 0
     while True:
         async with work.write() as session:
-            found = await expire_due(session, limit=_BATCH)
+            found = await step(session, limit=_BATCH)
             await session.commit()
-        ended += found
+        done += found
         if found < _BATCH:
-            return {"expired": ended}
-        await work.tell(ended, text="approvals expired")
+            return done
+        await work.tell(done, text=text)
 
 
 _TO_REMIND: Final = """

@@ -87,16 +87,16 @@ async def whom_it_waits_for(session: Session, approval: Approval, at: datetime) 
     return found
 
 
-async def tell_of(session: WriteSession, approval: Approval, *, by_mail: bool, reminder: int = 0) -> int:
+async def tell_of(session: WriteSession, approval: Approval, *, by_mail: bool, occasion: str = "0") -> int:
     """Tell whoever has to know how an approval stands; says how many people were told something new.
 
-    While it waits, those for whom it does, once more for each reminder. When it has ended, the proposer, unless they
-    ended it; and what was said to others of its waiting counts as read.
+    While it waits, those for whom it does, once more for each `occasion` (a reminder, an escalation). When it has
+    ended, the proposer, unless they ended it; and what was said to others of its waiting counts as read.
     """
     if approval.is_open:
         # Who has to say something next may be somebody else than a moment ago.
         people = await whom_it_waits_for(session, approval, session.now)
-        key, kind = f"waiting:{approval.id}:{reminder}", "approval.waiting"
+        key, kind = f"waiting:{approval.id}:{occasion}", "approval.waiting"
     else:
         await session.execute(_SETTLE, (session.now, approval.id))
         proposer = approval.proposer.person_id
@@ -111,7 +111,7 @@ async def tell_of(session: WriteSession, approval: Approval, *, by_mail: bool, r
         )
     ]
     if by_mail:
-        mark = f"{approval.id}:{approval.version}:{reminder}" if _is_urgent(approval) else None
+        mark = f"{approval.id}:{approval.version}:{occasion}" if _is_urgent(approval) else None
         await _post(session, told, correlation_id=f"notify-{approval.id}", urgent=mark)
     return len(told)
 
@@ -136,7 +136,8 @@ def _summary(approval: Approval, kind: str) -> dict[str, Any]:
 
 
 def _is_urgent(approval: Approval) -> bool:
-    return approval.is_open and bool(approval.decision.get("notify_at_once"))
+    said = approval.decision
+    return approval.is_open and bool(said.get("notify_at_once") or said.get("escalated_at"))
 
 
 async def tell_of_overdue(session: WriteSession, events: Sequence[UUID], *, by_mail: bool, correlation_id: str) -> int:

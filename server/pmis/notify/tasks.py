@@ -33,6 +33,8 @@ class AboutApproval(Payload):
     approval_id: UUID
     reminder: int = 0
     """Which reminder of it this is; 0 is none."""
+    escalated: bool = False
+    """Whether whoever was asked before stayed silent."""
 
 
 class Climbed(Payload):
@@ -64,7 +66,7 @@ async def about_approval(said: AboutApproval, work: Work) -> dict[str, Any]:
             session,
             Approval.model_validate_json(row[0]),
             by_mail=work.settings.smtp_server is not None,
-            reminder=said.reminder,
+            occasion="escalated" if said.escalated else str(said.reminder),
         )
         result = {"told": told}
         work.finish(session, result)

@@ -7,7 +7,7 @@ the owner of a seat that somebody else used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -80,23 +80,28 @@ class DecisionRefusedError(PmisError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of an approval: how many people, with one of which roles, by name when `people` is not empty."""
+    """One step of an approval: how many people, with one of which roles, by name when `people` is not empty.
+
+    `bypass` are the roles that may sit as well, since those who were asked stayed silent; whoever is named.
+    """
 
     id: str
     name: str
     roles: tuple[Role, ...]
     quorum: int = 1
     people: tuple[UUID, ...] = ()
+    bypass: tuple[Role, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The step as JSON; `from_json` gives it back."""
-        return {
+        value: dict[str, Any] = {
             "id": self.id,
             "name": self.name,
             "roles": [role.value for role in self.roles],
             "quorum": self.quorum,
             "people": [str(person) for person in self.people],
         }
+        return {**value, "bypass": [role.value for role in self.bypass]} if self.bypass else value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Step:
@@ -107,11 +112,19 @@ class Step:
             roles=tuple(Role(role) for role in value["roles"]),
             quorum=value["quorum"],
             people=tuple(UUID(person) for person in value["people"]),
+            bypass=tuple(Role(role) for role in value.get("bypass", ())),
         )
 
     def asks_for(self, person: UUID, roles: frozenset[Role]) -> bool:
         """Whether somebody with these roles may sit here."""
-        return not roles.isdisjoint(self.roles) and (not self.people or person in self.people)
+        asked = not roles.isdisjoint(self.roles) and (not self.people or person in self.people)
+        return asked or not roles.isdisjoint(self.bypass)
+
+    def bypassed(self) -> Step:
+        """The step open to executives as well; as it is where every executive is asked already."""
+        if Role.EXECUTIVE in self.roles and not self.people:
+            return self
+        return replace(self, bypass=(Role.EXECUTIVE,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +296,7 @@ def _seat(round_: Round, candidate: Candidate, waiting: tuple[OpenStep, ...]) ->
         elif owner in counted:
             why = Refusal.ALREADY_COUNTED
         elif ready := [one.step for one in asking if one.ready]:
-            return Seat(min(ready, key=lambda step: (len(step.roles), not step.people)).id, owner)
+            return Seat(min(ready, key=lambda step: (len(step.roles) + len(step.bypass), not step.people)).id, owner)
         else:
             why = Refusal.NOT_YOUR_TURN
     raise DecisionRefusedError(why)

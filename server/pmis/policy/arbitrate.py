@@ -127,6 +127,7 @@ class Decision:
     order: Order
     expires_hours: int | None
     remind_hours: int | None
+    bypass_hours: int | None
     deadline_hours: int | None
     notify_at_once: bool
     step_up: bool
@@ -146,6 +147,7 @@ class Decision:
             "order": self.order.value,
             "expires_hours": self.expires_hours,
             "remind_hours": self.remind_hours,
+            "bypass_hours": self.bypass_hours,
             "deadline_hours": self.deadline_hours,
             "notify_at_once": self.notify_at_once,
             "step_up": self.step_up,
@@ -167,6 +169,7 @@ class Decision:
             order=Order(value["order"]),
             expires_hours=value["expires_hours"],
             remind_hours=value["remind_hours"],
+            bypass_hours=value.get("bypass_hours"),  # decisions of before there was one have none
             deadline_hours=value["deadline_hours"],
             notify_at_once=value["notify_at_once"],
             step_up=value["step_up"],
@@ -218,6 +221,7 @@ def arbitrate_all(changes: Sequence[Facts], policy: Policy) -> Decision:
             order=Order.SERIAL if serial else Order.PARALLEL,
             expires_hours=waiting.expires_hours if waiting is not None else None,
             remind_hours=waiting.remind_hours if waiting is not None else None,
+            bypass_hours=waiting.bypass_hours if waiting is not None else None,
             deadline_hours=waiting.deadline_hours if waiting is not None else None,
             notify_at_once=waiting is not None and waiting.notify_at_once,
             step_up=again,
@@ -241,6 +245,8 @@ def explain(decision: Decision) -> list[str]:
     if decision.steps:
         how = "in this order" if decision.order is Order.SERIAL else "in any order"
         lines.append(f"All of these must agree, {how}, within {decision.expires_hours} hours.")
+        if decision.bypass_hours is not None:
+            lines.append(f"After {decision.bypass_hours} hours of silence executives may fill every open step.")
     return lines
 
 

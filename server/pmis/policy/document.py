@@ -311,6 +311,7 @@ class RouteRule(Strict):
     order: Order
     expires_hours: Hours
     remind_hours: Hours | None = None
+    bypass_hours: Hours | None = None
     deadline_hours: Hours | None = None
     notify_at_once: bool = False
     step_up: bool = False
@@ -322,7 +323,12 @@ class RouteRule(Strict):
 
     def problems(self) -> Iterator[Problem]:
         """Times that could never come."""
-        for name, hours in (("remind_hours", self.remind_hours), ("deadline_hours", self.deadline_hours)):
+        times = {
+            "remind_hours": self.remind_hours,
+            "bypass_hours": self.bypass_hours,
+            "deadline_hours": self.deadline_hours,
+        }
+        for name, hours in times.items():
             if hours is not None and hours >= self.expires_hours:
                 yield (name,), f"{hours} is not before the approval expires, at {self.expires_hours}"
 
@@ -351,6 +357,8 @@ class Approvals(Strict):
             yield from _under((route,), rule.problems())
         if self.confirm.steps:
             yield (Route.CONFIRM, "steps"), "leave it empty: the proposer confirms, nobody else"
+        if self.confirm.bypass_hours is not None:
+            yield (Route.CONFIRM, "bypass_hours"), "leave it out: the proposer confirms, nobody else"
         fewest = 1
         for route in APPROVAL_ROUTES:
             rule = self.by_route[route]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -316,6 +317,16 @@ def forge(database: TestDatabase, approval: Approval, old: str, new: str) -> Non
         )
 
 
+async def reign(world: World, **changes: Any) -> None:
+    """Put a policy in force that says this otherwise."""
+    document = (await world.get("policy", POLICY_ID)).document
+    outcome = await world.propose("root", "policy", "patch", POLICY_ID, {"document": {**document, **changes}})
+    assert outcome.approval is not None
+    for who in ("executive", "executive2"):
+        await world.say(who, outcome.approval, "approve")
+    assert (await world.approval(outcome.approval)).status == "applied"
+
+
 class TestAnotherPolicy:
     @pytest.fixture
     async def world(self, make_database: Callable[[str], TestDatabase]) -> AsyncIterator[World]:
@@ -323,20 +334,12 @@ class TestAnotherPolicy:
         async with opened(make_database("policy")) as pool:
             yield await make_world(pool, roles={**_ROLES, "executive2": ("executive",)})
 
-    async def _reign(self, world: World, **changes: Any) -> None:
-        document = (await world.get("policy", POLICY_ID)).document
-        outcome = await world.propose("root", "policy", "patch", POLICY_ID, {"document": {**document, **changes}})
-        assert outcome.approval is not None
-        for who in ("executive", "executive2"):
-            await world.say(who, outcome.approval, "approve")
-        assert (await world.approval(outcome.approval)).status == "applied"
-
     async def test_whoever_is_alone_is_asked_for_an_exception_where_the_policy_knows_one(self, world: World):
         alone = await make_world(world.database, roles={"admin": ("admin",), "operator": ("operator",)})
         own = await waiting(alone, "admin")
         assert await those_for(alone, await alone.principal("admin"), own) == []
         await alone.withdraw("admin", own)
-        await self._reign(world, solo={"enabled": True})
+        await reign(world, solo={"enabled": True})
         own, others = await waiting(alone, "admin"), await waiting(world, "admin")
         assert await those_for(alone, await alone.principal("admin"), own) == [own.id]
         assert await those_for(world, await world.principal("admin"), others) == []
@@ -345,7 +348,7 @@ class TestAnotherPolicy:
 
     async def test_r8_an_approval_holds_under_the_policy_that_asked_for_it(self, world: World):
         pending, own = await waiting(world), await to_confirm(world)
-        await self._reign(world, name="Another policy")
+        await reign(world, name="Another policy")
         for who, approval, verdict in (("admin", pending, "approve"), ("operator", own, "confirm")):
             with pytest.raises(ApprovalVoidError, match="the policy changed from version 1 to 2"):
                 await world.say(who, approval, verdict)
@@ -390,6 +393,97 @@ class TestTime:
             await decide.expire_due(session)
             await session.commit()
         assert (await world.approval(held)).status == "expired"
+
+
+class TestSilence:
+    """Whoever is asked and says nothing is bypassed upward, once."""
+
+    @pytest.fixture
+    async def world(
+        self, make_database: Callable[[str], TestDatabase], monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[World]:
+        """A world in which an approval has a deadline of 24 hours, and 24 hours have passed."""
+        async with opened(make_database("silence")) as pool:
+            world = await make_world(pool, roles={**_ROLES, "executive2": ("executive",)})
+            approvals: dict[str, Any] = dict((await world.get("policy", POLICY_ID)).document["approvals"])
+            steps = [
+                {"id": "admin", "name": "Administrators", "roles": ["admin"], "quorum": 1},
+                {
+                    "id": "named",
+                    "name": "Whom we trust",
+                    "roles": ["executive"],
+                    "quorum": 1,
+                    "people": [str(world.people["executive"])],
+                },
+            ]
+            approvals["APPROVAL_REQUIRED"] = {**approvals["APPROVAL_REQUIRED"], "steps": steps, "deadline_hours": 24}
+            for route in ("EXECUTIVE_APPROVAL", "ESCALATE"):  # a stricter route asks for no fewer people
+                decider, executive = approvals[route]["steps"]
+                approvals[route] = {**approvals[route], "steps": [{**decider, "quorum": 2}, executive]}
+            await reign(world, approvals=approvals)
+            monkeypatch.setattr(
+                "pmis.approval.propose._after_hours",
+                lambda now, hours: hours and (now + timedelta(hours=-1 if hours == 24 else hours)).isoformat(),
+            )
+            yield world
+
+    async def escalate(self, world: World) -> int:
+        async with world.database.write() as session:
+            found = await decide.escalate_due(session)
+            await session.commit()
+        return found
+
+    async def test_executives_fill_what_stayed_open_and_nobody_sits_twice(self, world: World):
+        approval = await waiting(world)
+        with pytest.raises(DecisionRefusedError) as caught:
+            await world.say("executive2", approval, "approve")
+        assert caught.value.reason is Refusal.NOT_AN_APPROVER
+        assert await self.escalate(world) == 1
+        assert await self.escalate(world) == 0, "once in its life"
+        kind, payload, actor, _ = (await world.events(approval.id))[-1]
+        told = json.loads(payload)
+        assert (kind, actor) == ("approval.escalated", "system:escalation")
+        assert (told["reason"], told["bypassed"]) == ("deadline", ["admin", "named"])
+        assert len(await world.outbox(f"escalated:{approval.id}")) == 1
+        after = await world.approval(approval)
+        assert after.digest == approval.digest
+        assert [one["bypass"] for one in after.open_steps] == [["executive"], ["executive"]]
+        assert after.decision["escalated_at"]
+        assert (await world.say("executive2", approval, "approve")).outcome == "pending"
+        with pytest.raises(DecisionRefusedError) as caught:
+            await world.say("executive2", approval, "approve")
+        assert caught.value.reason is Refusal.ALREADY_COUNTED
+        assert (await world.say("executive", approval, "approve")).outcome == "applied"
+        await world.require_replay()
+
+    async def test_those_who_were_asked_may_still_answer_and_the_proposer_never(self, world: World):
+        approval = await waiting(world, "executive2")
+        await self.escalate(world)
+        with pytest.raises(DecisionRefusedError) as caught:
+            await world.say("executive2", approval, "approve")
+        assert caught.value.reason is Refusal.OWN_CHANGE
+        assert (await world.say("admin", approval, "approve")).outcome == "pending"
+        assert (await world.say("executive", approval, "approve")).outcome == "applied"
+
+    async def test_a_step_that_was_filled_stays_as_it_was(self, world: World):
+        approval = await waiting(world)
+        await world.say("admin", approval, "approve")
+        await self.escalate(world)
+        assert "bypass" not in (await world.approval(approval)).decision["steps"][0]
+        assert (await world.say("executive2", approval, "approve")).outcome == "applied"
+
+    async def test_what_is_over_or_in_time_or_held_is_left(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        held, withdrawn, own = await waiting(world), await waiting(world), await to_confirm(world)
+        await world.withdraw("analyst", withdrawn)
+        monkeypatch.undo()
+        in_time = await waiting(world)
+        async with world.database.write() as holder:
+            await holder.one("select 1 from state.approval where id = %s for update", (held.id,))
+            assert await self.escalate(world) == 0
+        assert await self.escalate(world) == 1
+        for approval in (withdrawn, own, in_time):
+            assert "escalated" not in await verbs(world, approval)
+        assert await verbs(world, held) == ["created", "escalated"]
 
 
 class TestRevised:

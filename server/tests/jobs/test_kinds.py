@@ -116,6 +116,7 @@ async def _overdue(bench: Bench) -> dict[str, Any]:
 
 ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
     "approvals.expire": _expiring,
+    "approvals.escalate": _waiting,
     "approvals.remind": _waiting,
     "tasks.check_overdue": _overdue,
     "upkeep.prune": _kept_long,

@@ -92,11 +92,11 @@ async def wait(office: Office, who: str = "analyst", label: str = "A bridge") ->
     return outcome.approval
 
 
-async def tell(office: Office, approval: Approval, *, by_mail: bool = False, reminder: int = 0) -> int:
+async def tell(office: Office, approval: Approval, *, by_mail: bool = False, occasion: str = "0") -> int:
     async with office.database.write() as session:
         row = await session.one("select doc from state.approval where id = %s", (approval.id,))
         now = type(approval).model_validate_json((row or ("",))[0])
-        told = await tell_of(session, now, by_mail=by_mail, reminder=reminder)
+        told = await tell_of(session, now, by_mail=by_mail, occasion=occasion)
         await session.commit()
     return told
 
@@ -144,9 +144,9 @@ class TestWho:
     async def test_a_reminder_is_told_again_and_once(self, office: Office):
         approval = await wait(office)
         first = await tell(office, approval)
-        assert await tell(office, approval, reminder=1) == first
-        assert await tell(office, approval, reminder=1) == 0
-        assert await tell(office, approval, reminder=2) == first
+        assert await tell(office, approval, occasion="1") == first
+        assert await tell(office, approval, occasion="1") == 0
+        assert await tell(office, approval, occasion="2") == first
 
     async def test_a_borrowed_seat_is_told_too(self, office: Office):
         taker = await office.newcomer("operator")

@@ -264,6 +264,26 @@ class TestSteps:
     def test_a_step_survives_json(self):
         step = Step("s", "Some", (Role.ADMIN, Role.EXECUTIVE), quorum=2, people=(ADA, BOB))
         assert Step.from_json(step.to_json()) == step
+        assert "bypass" not in step.to_json()
+        assert Step.from_json(step.bypassed().to_json()) == step.bypassed() != step
+
+    def test_who_stayed_silent_is_bypassed_upward(self):
+        (asked,) = ONE_ADMIN
+        assert refused(round_((asked,)), Candidate(ADA, EXECUTIVE)) is Refusal.NOT_AN_APPROVER
+        for step in (asked.bypassed(), replace(asked, people=(BOB,)).bypassed()):
+            assert may_decide(round_((step,)), Candidate(ADA, EXECUTIVE)).step == asked.id
+            assert may_decide(round_((step,)), Candidate(BOB, ADMIN)).step == asked.id
+        named = Step("named", "Bob", (Role.EXECUTIVE,), people=(BOB,))
+        assert may_decide(round_((named.bypassed(),)), Candidate(ADA, EXECUTIVE)).step == "named"
+        assert refused(round_((named.bypassed(),)), Candidate(ADA, ADMIN)) is Refusal.NOT_AN_APPROVER
+
+    def test_where_every_executive_is_asked_there_is_nobody_above(self):
+        for step in TWO:
+            assert step.bypassed() is step
+
+    def test_whoever_was_asked_for_sits_there_first(self):
+        steps = (ONE_ADMIN[0].bypassed(), TWO[1])
+        assert may_decide(round_(steps), Candidate(ADA, EXECUTIVE)).step == "executive"
 
 
 class TestSolo:

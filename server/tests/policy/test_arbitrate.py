@@ -430,7 +430,8 @@ def test_an_explanation_without_approvers_ends_with_the_reasons():
     assert lines[0] == "AUTO, chosen by matrix.low.low (policy version 1)"
     assert lines[-1].startswith("- Low impact at low uncertainty goes to AUTO.")
     several = explain(arbitrate(facts("patch", "party", fields=["bank_details"]), POLICY))
-    assert several[-1] == "All of these must agree, in any order, within 336 hours."
+    assert several[-2] == "All of these must agree, in any order, within 336 hours."
+    assert several[-1] == "After 96 hours of silence executives may fill every open step."
 
 
 # --- the same on every machine ------------------------------------------------------------------------------------

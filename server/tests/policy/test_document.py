@@ -357,6 +357,16 @@ MEANING = [
         "168 is not before the approval expires, at 168",
     ),
     (
+        changed(("/approvals/CONFIRM/bypass_hours", 12)),
+        "/approvals/CONFIRM/bypass_hours",
+        "leave it out: the proposer confirms, nobody else",
+    ),
+    (
+        changed(("/approvals/APPROVAL_REQUIRED/bypass_hours", 336)),
+        "/approvals/APPROVAL_REQUIRED/bypass_hours",
+        "336 is not before the approval expires, at 336",
+    ),
+    (
         changed(("/approvals/CONFIRM/remind_hours", 169)),
         "/approvals/CONFIRM/remind_hours",
         "169 is not before the approval expires, at 168",

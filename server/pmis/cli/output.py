@@ -245,6 +245,8 @@ def needed(steps: Sequence[Mapping[str, Any]], lookup: Lookup, *, serial: bool) 
         roles = words([f"{printable(str(role))}{'s' if count > 1 else ''}" for role in step["roles"]], "or")
         named = [lookup.name("person_id", person) or NOTHING for person in cast("list[str]", step.get("people") or [])]
         who = f"{count} {roles}" + (f" among {words(named, 'or')}" if named else "")
+        if above := cast("list[str]", step.get("bypass") or []):
+            who += f", or any {words([printable(str(role)) for role in above], 'or')}"
         name = printable(str(step["name"]))
         said.append(f"{who} ({name[:1].lower()}{name[1:]})")
     if not said:

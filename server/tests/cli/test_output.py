@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pmis.cli import accounts
 from pmis.cli.accounts import Account
 from pmis.cli.client import Api
+from pmis.cli.lookup import Lookup
+from pmis.cli.output import needed
 from tests.cli.conftest import run, serving, spawn, spawn_tty
 
 if TYPE_CHECKING:
@@ -144,3 +146,11 @@ class TestForPeople:
             "items": [],
             "next": None,
         }
+
+
+def test_who_must_agree_is_said_with_those_above_whoever_stayed_silent():
+    lookup = Lookup(Api("http://pmis.test", None))
+    step: dict[str, Any] = {"id": "admin", "name": "An administrator", "roles": ["admin"], "quorum": 2, "missing": 2}
+    assert needed([step], lookup, serial=False) == "2 admins (an administrator)"
+    above = {**step, "missing": 1, "bypass": ["executive"]}
+    assert needed([above], lookup, serial=False) == "1 admin, or any executive (an administrator)"

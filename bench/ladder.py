@@ -158,7 +158,7 @@ def _walks(cluster: database.Cluster, runner: Runner, count: int) -> bool:
 def _tell(cluster: database.Cluster, runner: Runner) -> tuple[int, float]:
     """The relay's and the worker's part of what was promised."""
     due: list[UUID] = []
-    relay = Relay(due.extend, again_seconds=600, max_attempts=4)
+    relay = Relay(lambda jobs: due.extend(job.id for job in jobs), again_seconds=600, max_attempts=4)
     began = time.monotonic()
     with psycopg.connect(cluster.url(NAME, pg.RELAY), autocommit=True) as connection:
         while relay.step(connection) or due:

@@ -56,21 +56,33 @@ def worker(
     concurrency: int | None = typer.Option(
         None, min=1, max=64, help="How many jobs at a time. Default: WORKER_CONCURRENCY."
     ),
+    queues: str | None = typer.Option(
+        None,
+        metavar="NAMES",
+        help="Only jobs of these queues, comma-separated: prompt (mails to file, people to tell), post (mails that go "
+        "out), outside (calls to webhooks), long (walks through everything), default (all others). Default: all.",
+    ),
 ) -> None:
-    """Do jobs in the foreground. Any number of workers may run.
+    """Do jobs in the foreground. Any number of workers may run; each queue needs one at least.
 
+    A worker with `--queues prompt,default` beside one for all queues files mail and tells people while long work is
+    done; `pmis up` runs these two.
     SIGTERM lets the jobs that run end within ten seconds, and gives back those that do not.
     """
-    from pmis.jobs.worker import serve  # noqa: PLC0415 - see the package
+    from pmis.jobs.broker import QUEUES  # noqa: PLC0415 - see the package
+    from pmis.jobs.worker import serve  # noqa: PLC0415
     from pmis.kit import traces  # noqa: PLC0415
     from pmis.kit.settings import load_settings  # noqa: PLC0415
     from pmis.work import KINDS  # noqa: PLC0415
 
+    wanted = tuple(dict.fromkeys(one.strip() for one in queues.split(","))) if queues is not None else QUEUES
+    if not set(wanted) <= set(QUEUES):
+        raise typer.BadParameter(f"Name one or more of {', '.join(QUEUES)}.", param_hint="--queues")
     settings = load_settings()
     settings.require_servable()
     _logging(settings, "worker")
     traces.configure(settings, "worker")
-    raise typer.Exit(serve(settings, KINDS, concurrency=concurrency))
+    raise typer.Exit(serve(settings, KINDS, concurrency=concurrency, queues=wanted))
 
 
 @app.command()

@@ -6,8 +6,9 @@ setting below says why it is there; see `docs/adr/0011-jobs-in-postgresql.md`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID  # noqa: TC003 - a named tuple's field
 
 from celery import Celery
 from kombu.entity import Queue
@@ -16,12 +17,16 @@ from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from uuid import UUID
 
     from pmis.kit.settings import Settings
 
 TASK: Final = "pmis.job"
-QUEUE: Final = "pmis"
+DEFAULT: Final = "default"
+QUEUES: Final = ("prompt", DEFAULT, "post", "outside", "long")
+"""The queues of the broker, by what waits in each: mails to file and people to tell; what no other queue is for; mails
+that go out; calls to webhooks; walks through everything. `jobs.queue_of` says which kind of job waits where."""
+PROMPT: Final = ("prompt", DEFAULT)
+"""The queues of a worker that is kept free of what takes long or waits for somebody outside."""
 BROKER_ERRORS: Final = (KombuError, RedisError, OSError)
 """What a broker that is down, full or not ours makes of a call."""
 GRACE_SECONDS: Final = 10
@@ -37,6 +42,20 @@ def kombu_url(url: str) -> str:
         return url
     database = parse_qs(parts.query).get("db", ["0"])[0]
     return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+
+
+class Due(NamedTuple):
+    """A job that a worker is to be told of."""
+
+    id: UUID
+    kind: str
+    queue: str
+    correlation_id: str
+
+
+def queue_name(queue: str) -> str:
+    """What the broker calls a queue; one of a later version is the default here."""
+    return "pmis" if queue == DEFAULT or queue not in QUEUES else f"pmis.{queue}"
 
 
 def make_app(settings: Settings) -> Any:  # noqa: ANN401 - Celery has no types of its own
@@ -60,8 +79,8 @@ def make_app(settings: Settings) -> Any:  # noqa: ANN401 - Celery has no types o
         task_serializer="json",
         accept_content=["json"],
         # Times that jobs are due at stand in PostgreSQL: a message with a time would wait inside one worker.
-        task_default_queue=QUEUE,
-        task_queues=[Queue(QUEUE)],
+        task_default_queue=queue_name(DEFAULT),
+        task_queues=[Queue(queue_name(queue)) for queue in QUEUES],
         task_create_missing_queues=False,
         # A message may be read by anybody on this broker, so there is no control channel, and no gossip about tasks.
         worker_enable_remote_control=False,
@@ -74,6 +93,8 @@ def make_app(settings: Settings) -> Any:  # noqa: ANN401 - Celery has no types o
         # A job goes on when the broker goes away: its lease is PostgreSQL's.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_transport_options={
+            # Every queue has its turn, however much waits in another one; nothing starves.
+            "queue_order_strategy": "round_robin",
             # Longer than any job runs, or the broker gives it to a second worker while the first one has it.
             "visibility_timeout": limit + 270,
             # Messages of a killed worker are looked for every 5 s; the defaults take 100 s.
@@ -82,6 +103,8 @@ def make_app(settings: Settings) -> Any:  # noqa: ANN401 - Celery has no types o
             # A broker that hangs is an error after a while, not a worker that hangs with it.
             "socket_timeout": 15,
             "socket_connect_timeout": 4,
+            # A peer that vanished without a word is found out by the system, also while nobody writes to it.
+            "socket_keepalive": True,
             "health_check_interval": 10,
             "max_retries": 1,
             "interval_start": 0,
@@ -104,17 +127,17 @@ def make_app(settings: Settings) -> Any:  # noqa: ANN401 - Celery has no types o
     return app
 
 
-def publisher(app: Any) -> Callable[[Sequence[UUID]], None]:  # noqa: ANN401 - see make_app
+def publisher(app: Any) -> Callable[[Sequence[Due]], None]:  # noqa: ANN401 - see make_app
     """What tells the workers of jobs; raises one of BROKER_ERRORS when the broker does not take it."""
 
-    def publish(jobs: Sequence[UUID]) -> None:
+    def publish(jobs: Sequence[Due]) -> None:
         with app.producer_or_acquire() as producer:
-            for identity in jobs:
+            for job in jobs:
                 app.send_task(
                     TASK,
-                    (str(identity),),
-                    task_id=str(identity),
-                    queue=QUEUE,
+                    (str(job.id),),
+                    task_id=str(job.id),
+                    queue=queue_name(job.queue),
                     producer=producer,
                     # The relay tries again by itself, and a message that is this old was replaced by others.
                     retry=False,

@@ -14,25 +14,34 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from pmis.jobs.broker import BROKER_ERRORS
+from pmis.jobs.broker import BROKER_ERRORS, Due
 from pmis.jobs.topics import CONSUMERS, pairs
+from pmis.kit import faults
+from pmis.kit.errors import PmisError
+from pmis.kit.logs import CORRELATION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from threading import Event
     from typing import Any
-    from uuid import UUID
 
     Connection = psycopg.Connection[tuple[Any, ...]]
 
 log = logging.getLogger("pmis.relay")
 
 WINDOW: Final = 64
-"""How many jobs the broker holds at most: the rest waits in PostgreSQL, where waiting costs nothing."""
+"""How many jobs each queue of the broker holds at most: the rest waits in PostgreSQL, where waiting costs nothing."""
 POLL_SECONDS: Final = 0.5
 _BUSY_SECONDS: Final = 0.05
 _BATCH: Final = 500
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+
+
+class WorkerLostError(PmisError):
+    """A worker was not heard of again, as often as a job may be tried."""
+
+    code = "worker_lost"
+    title = "The job's workers were lost"
 
 
 class Relay:
@@ -40,7 +49,7 @@ class Relay:
 
     def __init__(
         self,
-        publish: Callable[[Sequence[UUID]], None],
+        publish: Callable[[Sequence[Due]], None],
         *,
         again_seconds: float,
         max_attempts: int,
@@ -58,19 +67,30 @@ class Relay:
 
     def step(self, connection: Connection) -> int:
         """Do what there is to do now; says how much that was. The connection commits each statement by itself."""
-        row = connection.execute(
-            "select jobs.take_outbox(%s, %s, %s), jobs.sweep(%s, %s)",
-            (self._topics, self._kinds, _BATCH, self._max_attempts, _BATCH),
-        ).fetchone()
-        taken, lost = row or (0, 0)
-        if lost:
-            log.warning("%s jobs lost their worker", lost)
-        return int(taken) + int(lost) + self._tell(connection)
+        row = connection.execute("select jobs.take_outbox(%s, %s, %s)", (self._topics, self._kinds, _BATCH)).fetchone()
+        return (row[0] if row else 0) + self._sweep(connection) + self._tell(connection)
+
+    def _sweep(self, connection: Connection) -> int:
+        """Take back the jobs whose worker was not heard of again."""
+        lost = connection.execute(
+            "select id, kind, correlation_id, attempt, status from jobs.sweep_lost(%s, %s)",
+            (self._max_attempts, _BATCH),
+        ).fetchall()
+        for identity, kind, correlation, attempt, status in lost:
+            with _on_behalf_of(correlation):
+                log.warning("%s %s attempt %s lost its worker", kind, identity, attempt)
+                if status == "dead":
+                    log.error("%s %s is a dead letter after %s attempts", kind, identity, attempt)
+                    faults.report(WorkerLostError(f"The worker of {kind} {identity} was not heard of again."))
+        return len(lost)
 
     def _tell(self, connection: Connection) -> int:
         if time.monotonic() < self._not_before:
             return 0
-        due = [row[0] for row in connection.execute("select jobs.publish(%s, %s)", (self._window, self._again))]
+        rows = connection.execute(
+            "select id, kind, queue, correlation_id from jobs.hand_out(%s, %s)", (self._window, self._again)
+        )
+        due = [Due(*row) for row in rows]
         if not due:
             return 0
         try:
@@ -83,6 +103,9 @@ class Relay:
         if self._pause:
             log.info("the broker takes messages again")
         self._pause = 0.0
+        for job in due:
+            with _on_behalf_of(job.correlation_id):
+                log.info("%s %s is handed to the workers", job.kind, job.id)
         return len(due)
 
     def run(self, connect: Callable[[], Connection], stop: Event) -> None:
@@ -105,6 +128,16 @@ class Relay:
             pause = _BUSY_SECONDS if time.monotonic() < busy_until else POLL_SECONDS
             for _ in connection.notifies(timeout=pause, stop_after=1):
                 pass
+
+
+@contextlib.contextmanager
+def _on_behalf_of(correlation_id: str) -> Generator[None]:
+    """Lines that are logged inside carry the correlation id."""
+    before = CORRELATION.set(correlation_id)
+    try:
+        yield
+    finally:
+        CORRELATION.reset(before)
 
 
 def _first_line(error: BaseException) -> str:

@@ -16,11 +16,11 @@ from kombu.asynchronous import get_event_loop
 from kombu.transport import redis as transport
 from kombu.transport.virtual import base as virtual
 
-from pmis.jobs.broker import GRACE_SECONDS, QUEUE, TASK, make_app
+from pmis.jobs.broker import GRACE_SECONDS, QUEUES, TASK, make_app, queue_name
 from pmis.jobs.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pmis.jobs.registry import Kind
     from pmis.kit.settings import Settings
@@ -103,8 +103,14 @@ def make_worker(settings: Settings, kinds: Mapping[str, Kind[Any]]) -> Any:  # n
     return app
 
 
-def serve(settings: Settings, kinds: Mapping[str, Kind[Any]], *, concurrency: int | None = None) -> int:
-    """Do jobs until a signal ends it; the exit code.
+def serve(
+    settings: Settings,
+    kinds: Mapping[str, Kind[Any]],
+    *,
+    concurrency: int | None = None,
+    queues: Sequence[str] = QUEUES,
+) -> int:
+    """Do jobs of these queues until a signal ends it; the exit code.
 
     On SIGTERM or SIGINT no further job is begun; those that run have a while to end, and are given back after it.
     """
@@ -116,7 +122,7 @@ def serve(settings: Settings, kinds: Mapping[str, Kind[Any]], *, concurrency: in
         app=app,
         pool="prefork",
         concurrency=concurrency or settings.worker_concurrency,
-        queues=[QUEUE],
+        queues=[queue_name(queue) for queue in queues],
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
@@ -141,6 +147,6 @@ def serve(settings: Settings, kinds: Mapping[str, Kind[Any]], *, concurrency: in
     # What was loaded stays, and is shared by all processes of the pool as long as nobody looks through it again.
     gc.collect()
     gc.freeze()
-    log.info("the worker does %s jobs at a time", worker.concurrency)
+    log.info("the worker does %s jobs at a time, of the queues %s", worker.concurrency, ", ".join(queues))
     worker.start()
     return int(worker.exitcode or 0)

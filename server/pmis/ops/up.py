@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _DEFAULT_POSTGRES_PORT: Final = 54320
-_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "beat", "mail", "imap")
-_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "beat", "mail", "imap")
+_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "worker-long", "beat", "mail", "imap")
+_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "worker-long", "beat", "mail", "imap")
 
 
 class PortTakenError(PmisError):
@@ -149,7 +149,7 @@ class Up:
             notes.append("healthy")
         with self._step("jobs") as notes:
             # None of them is waited for: who signs in now need not know that they still load.
-            beside = dict(_BESIDE)
+            beside = {**_BESIDE, **_workers(settings.worker_concurrency)}
             if settings.mail_smtp_port is not None or settings.mail_lmtp_port is not None:
                 beside["mail"] = ("mail", "serve")
             if settings.imap_server is not None:
@@ -430,10 +430,24 @@ class Up:
 _BESIDE: Final[dict[str, tuple[str, ...]]] = {
     "sealer": ("ledger", "seal", "--loop"),
     "relay": ("relay",),
-    "worker": ("worker",),
     "beat": ("beat",),
 }
 """The commands of the processes that nobody who signs in waits for."""
+
+
+def _workers(concurrency: int) -> dict[str, tuple[str, ...]]:
+    """The workers that do so many jobs at a time: half of them are kept for what somebody waits for.
+
+    The others do everything. Who wants one job at a time has one worker, and mails that wait for long work.
+    """
+    kept = concurrency // 2
+    if not kept:
+        return {"worker": ("worker",)}
+    return {
+        "worker": ("worker", "--concurrency", str(kept), "--queues", "prompt,default"),
+        "worker-long": ("worker", "--concurrency", str(concurrency - kept)),
+    }
+
 
 # What our own processes say goes into a log of their own, so a failure may show its trace there.
 _LOGGED: Final = {"PYTHONUNBUFFERED": "1", "PMIS_DEBUG": "1"}

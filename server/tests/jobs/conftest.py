@@ -35,7 +35,7 @@ def plant(make_database: Callable[[str], TestDatabase], tmp_path: Path) -> Itera
     user = current_user()
     sockets = pg.socket_folder(tmp_path / "s", user, "valkey.sock")
     valkey = EmbeddedValkey(folder=tmp_path / "valkey", sockets=sockets, password="of-no-worth", user=user)
-    made = Plant(tmp_path, urls, database.admin_dsn, valkey)
+    made = Plant(tmp_path, urls, database, valkey)
     try:
         made.start_broker()
         yield made

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pmis.ops.valkey import EmbeddedValkey
+    from tests.conftest import TestDatabase
 
 SECRET = "a secret of the tests that is long enough, 0123456789"
 STOP = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
@@ -36,11 +37,15 @@ class Plant:
 
     folder: Path
     urls: Mapping[str, str]
-    admin_dsn: str
+    database: TestDatabase
     valkey: EmbeddedValkey
     settings: Mapping[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _broker: subprocess.Popen[bytes] | None = None
+
+    @property
+    def admin_dsn(self) -> str:
+        return self.database.admin_dsn
 
     @property
     def environment(self) -> dict[str, str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from pmis.jobs.relay import Relay
+from pmis.jobs import relay as module
+from pmis.jobs.relay import Relay, WorkerLostError
+from pmis.kit.logs import CORRELATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
 
+    from pmis.jobs.broker import Due
     from tests.conftest import TestDatabase
 
 ACCEPT = "select jobs.accept(gen_random_uuid(), 'test.nothing', null, null, '{}', null, 'test', null, null, null)"
@@ -35,9 +39,14 @@ def accept(own: TestDatabase, count: int) -> None:
             application.execute(ACCEPT)
 
 
-def relay(publish: Callable[[Sequence[UUID]], None], **options: Any) -> Relay:
+def relay(publish: Callable[[Sequence[Due]], None], **options: Any) -> Relay:
     given: dict[str, Any] = {"again_seconds": 60, "max_attempts": 4, "consumers": {}, **options}
     return Relay(publish, **given)
+
+
+def hearing(told: list[UUID]) -> Callable[[Sequence[Due]], None]:
+    """A broker that takes everything."""
+    return lambda jobs: told.extend(job.id for job in jobs)
 
 
 def promise(own: TestDatabase, topic: str, key: str) -> None:
@@ -50,7 +59,7 @@ def promise(own: TestDatabase, topic: str, key: str) -> None:
 
 def test_a_promise_becomes_one_job_for_each_of_its_consumers(own: TestDatabase, connection: psycopg.Connection[Any]):
     told: list[UUID] = []
-    handing = relay(told.extend, consumers={"test.heard": ("test.one", "test.two")})
+    handing = relay(hearing(told), consumers={"test.heard": ("test.one", "test.two")})
     handing.step(connection)
     promise(own, "test.heard", "k1")
     promise(own, "test.unheard", "k2")
@@ -72,10 +81,10 @@ def test_a_broker_that_takes_nothing_ends_nothing_and_is_told_again(
     told: list[UUID] = []
     down = [True]
 
-    def publish(jobs: Sequence[UUID]) -> None:
+    def publish(jobs: Sequence[Due]) -> None:
         if down[0]:
             raise ConnectionError("no broker")
-        told.extend(jobs)
+        hearing(told)(jobs)
 
     handing = relay(publish, again_seconds=0)
     handing.step(connection)
@@ -89,7 +98,7 @@ def test_a_broker_that_takes_nothing_ends_nothing_and_is_told_again(
 
 def test_a_long_queue_stays_in_the_database_and_is_told_of_once(own: TestDatabase, connection: psycopg.Connection[Any]):
     told: list[UUID] = []
-    handing = relay(told.extend, window=5)
+    handing = relay(hearing(told), window=5)
     handing.step(connection)
     accept(own, 12)
     assert [handing.step(connection), handing.step(connection)] == [5, 0]
@@ -103,7 +112,7 @@ def test_a_long_queue_stays_in_the_database_and_is_told_of_once(own: TestDatabas
 def test_calls_to_webhooks_hold_nobody_else_up(own: TestDatabase, connection: psycopg.Connection[Any]):
     """They come last, and a sixteenth of the window is the most that the broker has of them at a time."""
     told: list[UUID] = []
-    handing = relay(told.extend, window=32)
+    handing = relay(hearing(told), window=32)
     handing.step(connection)
     with psycopg.connect(own.admin_dsn, autocommit=True) as admin:
         slow = {
@@ -122,12 +131,56 @@ def test_calls_to_webhooks_hold_nobody_else_up(own: TestDatabase, connection: ps
     assert handing.step(connection) == 1, "others are told of all the same"
 
 
+def test_its_lines_carry_the_correlation_id_of_what_it_hands_on_and_takes_back(
+    own: TestDatabase,
+    connection: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    reported: list[BaseException] = []
+    monkeypatch.setattr(module.faults, "report", reported.append)
+    seen: list[tuple[str, str | None]] = []
+    note = logging.Handler()
+    monkeypatch.setattr(note, "emit", lambda record: seen.append((record.getMessage(), CORRELATION.get())))
+    module.log.addHandler(note)
+    handing = relay(lambda _: None, max_attempts=2, again_seconds=0)
+    handing.step(connection)
+    try:
+        with psycopg.connect(own.app_dsn, autocommit=True) as application:
+            for mark in ("request-1", "request-2"):
+                application.execute(ACCEPT.replace("'test',", f"'{mark}',").encode())
+        with caplog.at_level(logging.INFO):
+            for _ in range(2):
+                assert handing.step(connection) == 2
+                with psycopg.connect(own.worker_dsn, autocommit=True) as worker:
+                    for row in connection.execute("select id from jobs.job").fetchall():
+                        worker.execute("select jobs.claim(%s, -1, 'test')", row)
+                handing._sweep(connection)
+    finally:
+        module.log.removeHandler(note)
+    jobs = {
+        row[0]: row[1]
+        for row in connection.execute("select id, correlation_id from jobs.job where status = 'dead'").fetchall()
+    }
+    assert sorted(jobs.values()) == ["request-1", "request-2"]
+    for job, mark in jobs.items():
+        assert [(text, about) for text, about in seen if str(job) in text] == [
+            (f"test.nothing {job} is handed to the workers", mark),
+            (f"test.nothing {job} attempt 1 lost its worker", mark),
+            (f"test.nothing {job} is handed to the workers", mark),
+            (f"test.nothing {job} attempt 2 lost its worker", mark),
+            (f"test.nothing {job} is a dead letter after 2 attempts", mark),
+        ]
+    assert [type(one) for one in reported] == [WorkerLostError] * 2, "every dead letter is reported"
+    assert CORRELATION.get() is None
+
+
 def test_two_relays_at_once_tell_of_each_job_once(own: TestDatabase, connection: psycopg.Connection[Any]):
     told: list[UUID] = []
     accept(own, 10)
     with psycopg.connect(own.relay_dsn) as other:
-        first = [row[0] for row in other.execute("select jobs.publish(4, 60)")]
-        relay(told.extend, window=64).step(connection)
+        first = [row[0] for row in other.execute("select id from jobs.hand_out(4, 60)")]
+        relay(hearing(told), window=64).step(connection)
         assert not set(first) & set(told)
         assert len({*first, *told}) == 10
 
@@ -150,6 +203,9 @@ def test_two_relays_at_once_tell_of_each_job_once(own: TestDatabase, connection:
         ("app", "select jobs.claim(gen_random_uuid(), 1, 'x')"),
         ("app", "select jobs.finish(gen_random_uuid(), 1, null)"),
         ("app", "select jobs.publish(1, 1)"),
+        ("app", "select jobs.hand_out(1, 1)"),
+        ("app", "select jobs.sweep_lost(1, 1)"),
+        ("worker", "select jobs.hand_out(1, 1)"),
         ("relay", "select jobs.cancel(gen_random_uuid())"),
         ("relay", "select jobs.dismiss(gen_random_uuid())"),
         ("app", "select jobs.fire('a', now(), 'a.b', '{}', 'c')"),

@@ -225,7 +225,7 @@ class Works:
 
     def _pump(self, hurry: bool) -> list[str]:
         told: list[UUID] = []
-        relay = Relay(told.extend, again_seconds=600, max_attempts=4)
+        relay = Relay(lambda jobs: told.extend(job.id for job in jobs), again_seconds=600, max_attempts=4)
         outcomes: list[str] = []
         runner = Runner(self.settings, KINDS)
         try:

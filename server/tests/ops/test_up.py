@@ -28,7 +28,7 @@ from pmis.ops.process import command_as, identity, named_user
 pytestmark = pytest.mark.slow
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 PMIS = [sys.executable, "-P", "-m", "pmis.cli.main"]
-PARTS = ("api", "postgres", "valkey", "sealer", "relay", "worker", "beat")
+PARTS = ("api", "postgres", "valkey", "sealer", "relay", "worker", "worker-long", "beat")
 
 
 def environment(**values):
@@ -283,7 +283,7 @@ class TestLife:
     def test_each_part_that_is_killed_comes_back(self, up, folder):
         running = up(folder).ready()
         assert "demo loaded" not in "\n".join(running.lines)
-        for name in ("sealer", "relay", "worker", "beat", "valkey", "postgres", "api"):
+        for name in ("sealer", "relay", "worker", "worker-long", "beat", "valkey", "postgres", "api"):
             running.kill(name)
             running.until(f"{name} is back after")
             running.healthy()

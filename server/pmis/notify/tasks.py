@@ -98,9 +98,10 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
     async with work.write() as session:
         await settle_overdue(session, said.person_id)
         await session.execute(
-            "update notify.notification set mail_job = %s "
-            "where person_id = %s and mail_job is null and read_at is null",
-            (job_id, said.person_id),
+            # Once: what is told after that is another mail's, or the same Message-ID would hold something else.
+            "update notify.notification set mail_job = %s where person_id = %s and mail_job is null "
+            "and read_at is null and not exists (select from notify.notification where mail_job = %s)",
+            (job_id, said.person_id, job_id),
         )
         rows = await session.all(_TAKEN, (job_id,))
         address = await session.one("select email from identity.credential where person_id = %s", (said.person_id,))

@@ -19,6 +19,7 @@ from pmis.jobs.registry import KINDS, GiveUpError, Payload, job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from pmis.jobs.registry import Work
 
@@ -96,13 +97,73 @@ async def do_hopeless(_deed: Deed, _work: Work) -> None:
     raise GiveUpError("It will never work.")
 
 
+def _die_before_the_broker_hears(told: Path) -> None:
+    """Each time that a job was done, and before its message is acknowledged, the process is killed."""
+    from pmis.jobs.runner import Runner
+
+    run = Runner.run
+
+    def killed(self: Runner, identity: UUID) -> str:
+        outcome = run(self, identity)
+        with told.open("a") as log:
+            log.write(f"{identity} {outcome}\n")
+        if outcome == "done":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return outcome
+
+    Runner.run = killed
+
+
+def _tell_configuration(told: Path) -> None:
+    """What the worker goes by once it is ready, as its own parts say."""
+    import json
+    from typing import cast
+
+    from celery import signals
+
+    def ready(sender: Any, **_: object) -> None:
+        conf = sender.app.conf
+        channel = sender.connection.default_channel
+        found = {name: conf[name] for name in conf if isinstance(conf[name], str | int | float | bool | list | None)}
+        found |= {f"transport.{name}": value for name, value in conf.broker_transport_options.items()}
+        connected = channel.connection_pool.connection_kwargs
+        found |= {f"connection.{name}": connected.get(name) for name in ("socket_timeout", "health_check_interval")}
+        found |= {
+            "channel.visibility_timeout": channel.visibility_timeout,
+            "channel.unacked_restore_throttle": channel.unacked_restore_throttle,
+            "consumer.prefetch_count": sender.qos.value,
+            "pool": type(sender.pool).__module__,
+            "pool.limit": sender.pool.limit,
+            "pool.time_limit": sender.pool._pool.timeout,
+            "queues": sorted(sender.app.amqp.queues.consume_from),
+            "beat_schedule": dict(conf.beat_schedule),
+        }
+        told.write_text(json.dumps(found, default=str))
+
+    cast("Any", signals.worker_ready).connect(ready, weak=False)
+
+
+def _beat_often() -> None:
+    from threading import Event
+
+    import psycopg
+
+    from pmis.jobs.beat import Beat
+    from pmis.jobs.schedule import Every, Schedule
+
+    dsn = os.environ["DATABASE_RELAY_URL"]
+    Beat([Schedule("test.often", "test.tick", Every(1), "every")]).run(
+        lambda: psycopg.connect(dsn, autocommit=True), Event()
+    )
+
+
 def main() -> None:
     import logging
 
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if sys.argv[1] == "worker":
-        import pmis.mail.tasks  # the filing of mails, as it is
-        import pmis.nouns  # puts the nouns on the governed path  # noqa: F401
+        import pmis.mail.tasks  # pyright: ignore[reportUnusedImport] - the filing of mails, as it is
+        import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
         from pmis.jobs.broker import QUEUES
         from pmis.jobs.registry import Kind
         from pmis.jobs.worker import serve
@@ -111,7 +172,13 @@ def main() -> None:
         # A walk through everything that takes its time, and a receiver outside that does.
         slow = {name: Kind(name, Deed, do_deed) for name in ("tasks.check_overdue", "webhook.deliver")}
         queues = os.environ.get("TEST_QUEUES", ",".join(QUEUES)).split(",")
+        if "TEST_KILLED" in os.environ:
+            _die_before_the_broker_hears(Path(os.environ["TEST_KILLED"]))
+        if "TEST_CONFIGURATION" in os.environ:
+            _tell_configuration(Path(os.environ["TEST_CONFIGURATION"]))
         sys.exit(serve(load_settings(), {**KINDS, **slow}, queues=queues))
+    if sys.argv[1] == "beat-often":
+        _beat_often()
     sys.argv = ["pmis", *sys.argv[1:]]
     from pmis.cli.main import run
 

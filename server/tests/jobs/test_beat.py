@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,11 +15,13 @@ import pytest
 from pmis.jobs.beat import Beat
 from pmis.jobs.schedule import MOST_AT_ONCE, SCHEDULES, Every, Schedule, daily
 from pmis.work import KINDS
+from tests.jobs.plant import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import TestDatabase
+    from tests.jobs.plant import Plant
 
 START = datetime(2026, 3, 27, 11, 59, 30, tzinfo=UTC)  # two days before clocks change in Europe
 DAYS = 7
@@ -53,7 +57,7 @@ def all_slots(schedule: Schedule, until: datetime) -> list[datetime]:
 
 def test_seven_days_of_jumping_clocks_three_beats_and_twenty_restarts(slots: TestDatabase, record_property: Any):
     """Three beats at once, each with a clock of its own that jumps up to two hours either way, begun anew at random."""
-    wrong, restarts = random.Random(17), [0]
+    wrong, restarts, end = random.Random(17), [0], START + timedelta(days=DAYS)
     minutes = DAYS * 24 * 60
     barrier = threading.Barrier(3)
     faults: list[BaseException] = []
@@ -71,7 +75,7 @@ def test_seven_days_of_jumping_clocks_three_beats_and_twenty_restarts(slots: Tes
                     if own.random() < 0.02:
                         beat = Beat(BOTH, now=lambda: clock[0])
                         restarts[0] += 1
-                    clock[0] = START + timedelta(minutes=minute + own.uniform(-120, 0))
+                    clock[0] = min(START + timedelta(minutes=minute + own.uniform(-120, 120)), end)
                     beat.step(connection)
                 clock[0] = START + timedelta(minutes=minutes)
                 beat.step(connection)
@@ -85,7 +89,6 @@ def test_seven_days_of_jumping_clocks_three_beats_and_twenty_restarts(slots: Tes
     for thread in threads:
         thread.join(200)
     assert not faults, faults
-    end = START + timedelta(days=DAYS)
     with psycopg.connect(slots.relay_dsn, autocommit=True) as connection:
         assert connection.execute("select count(*), count(distinct dedup) from jobs.job").fetchone() == (
             DAYS * 24 + DAYS,
@@ -95,6 +98,31 @@ def test_seven_days_of_jumping_clocks_three_beats_and_twenty_restarts(slots: Tes
         assert fired(connection, LATEST) == all_slots(LATEST, end)
     assert restarts[0] >= 15
     record_property("figure", f"T17: {DAYS} days, 3 beats, {restarts[0]} restarts: {DAYS * 25} slots, each fired once")
+
+
+def test_three_beats_that_are_killed_twenty_times_fire_each_second_once(plant: Plant, record_property: Any):
+    """Processes, really gone in the midst of whatever they do, and begun anew."""
+    dice, kills = random.Random(20), 20
+    beats = [f"beat-{number}" for number in range(3)]
+    for name in beats:
+        plant.start("beat-often", name)
+    fired_so_far = "select count(*) from jobs.slot where schedule = 'test.often'"
+    wait_for(lambda: plant.all(fired_so_far)[0][0] > 1, plant._logs, seconds=60)
+    for _ in range(kills):
+        time.sleep(dice.uniform(0.2, 1))
+        name = dice.choice(beats)
+        plant.kill(name)
+        plant.start("beat-often", name)
+    before = plant.all(fired_so_far)[0][0]
+    wait_for(lambda: plant.all(fired_so_far)[0][0] > before + 2, plant._logs, seconds=60)
+    for name in beats:
+        plant.kill(name)
+    slots = [row[0] for row in plant.all("select slot from jobs.slot where schedule = 'test.often' order by slot")]
+    assert {later - earlier for earlier, later in pairwise(slots)} == {timedelta(seconds=1)}, "none is missing"
+    jobs = plant.all("select payload::json ->> 'slot', count(*)::int from jobs.job where kind = 'test.tick' group by 1")
+    assert {count for _, count in jobs} == {1}
+    assert len(jobs) == len(slots) - 1, "the first slot only says since when"
+    record_property("figure", f"T17: 3 beats, {kills} kills: {len(jobs)} slots of a second, each fired once")
 
 
 def test_after_a_pause_every_slot_or_only_the_newest(connection: psycopg.Connection[Any]):

@@ -1,4 +1,8 @@
-"""T18: every kind of job is run twice, and killed between its effect and its end; the second run changes nothing."""
+"""T18: every kind of job is run twice, and its process killed between its effect and the acknowledgement of its end.
+
+The process is really gone (SIGKILL): what it did not commit it did not do, and what it did nobody was told of. The
+second run changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,22 @@ import pytest
 
 from pmis.jobs.queue import enqueue
 from pmis.jobs.registry import KINDS as REGISTERED
-from pmis.jobs.registry import Kind, Payload, Work
+from pmis.jobs.registry import Kind, Work
 from pmis.jobs.runner import Runner
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import load_settings
 from pmis.work import KINDS
 from tests.builders import SECRET, make_world, opened
+from tests.jobs import killing
+from tests.jobs.killing import killed_after
+from tests.mail.post import AUTHSERV, DOMAIN, Post, letter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from uuid import UUID
 
+    from pmis.jobs.registry import Payload
+    from pmis.kit.settings import Settings
     from tests.builders import World
     from tests.conftest import TestDatabase
 
@@ -31,8 +40,12 @@ SLOT: Final = {"slot": "2026-11-22T00:00:00Z"}
 _TRACES: Final = """
 select (select count(*) from ledger.event), (select count(*) from ledger.outbox),
     (select count(*) from ledger.idempotency), (select count(*) from notify.notification),
-    (select md5(string_agg(doc, '|' order by id)) from state.approval)
+    (select md5(string_agg(doc, '|' order by id)) from state.approval),
+    (select md5(string_agg(doc, '|' order by id)) from state.email),
+    (select md5(string_agg(content, '|' order by id)) from mail.inbound)
 """
+_ENDED: Final = frozenset({"mail.file", "notify.approval", "notify.overdue"})
+"""The kinds that end in the transaction of their effect: killed after it, they are done, and are not done again."""
 
 
 @dataclass
@@ -41,6 +54,7 @@ class Bench:
 
     world: World
     database: TestDatabase
+    folder: Path
 
     def force(self, statement: str) -> None:
         """Let time have passed, which no test can wait for: rows are changed behind the log's back."""
@@ -60,15 +74,39 @@ class Bench:
             await session.commit()
         return identity
 
-    async def attempt(self, kinds: Mapping[str, Kind[Any]], identity: UUID) -> str:
-        """One attempt, as a process of a worker makes it."""
-        settings = load_settings(
+    @property
+    def settings(self) -> Settings:
+        return load_settings(
             database_url=self.database.app_dsn,
             database_worker_url=self.database.worker_dsn,
             secret_key=SECRET,
             job_retry_seconds="0,0,0",
+            mail_domain=DOMAIN,
+            mail_authserv_id=AUTHSERV,
+            storage_dir=self.folder / "objects",
         )
-        runner = Runner(settings, kinds, own_loop=False)
+
+    async def kill(self, name: str, point: str, identity: UUID) -> str:
+        """An attempt in a child that is killed `before` or `after` the commit of its effect."""
+        if name == "mail.file":
+            environment = {
+                "DATABASE_URL": self.database.app_dsn,
+                "DATABASE_WORKER_URL": self.database.worker_dsn,
+                "SECRET_KEY": SECRET,
+                "MAIL_DOMAIN": DOMAIN,
+                "MAIL_AUTHSERV_ID": AUTHSERV,
+                "STORAGE_DIR": str(self.folder / "objects"),
+            }
+            return await killing.killed_elsewhere(environment, name, point, identity)
+        if point == "after":
+            return await killing.attempt(self.settings, killed_after(KINDS[name]), identity)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Work, "finish", lambda *_: killing.kill())
+            return await killing.attempt(self.settings, KINDS, identity)
+
+    async def attempt(self, kinds: Mapping[str, Kind[Any]], identity: UUID) -> str:
+        """One attempt, as a process of a worker makes it."""
+        runner = Runner(self.settings, kinds, own_loop=False)
         await runner.tools.database.open()
         try:
             return await runner.attempt(identity)
@@ -114,7 +152,29 @@ async def _overdue(bench: Bench) -> dict[str, Any]:
     return {"slot": "2026-11-20T00:00:00Z"}
 
 
+async def _arrived(bench: Bench) -> dict[str, Any]:
+    post = Post.of(bench.world, bench.folder)
+    package = await bench.world.make_package()
+    await bench.world.make_party(email="vendor@firm.example")
+    return {"inbound_id": str((await post.accept(letter(), post.at(package.code))).id)}
+
+
+async def _proposed(bench: Bench) -> dict[str, Any]:
+    approval = await bench.world.waiting()
+    return {"approval_id": str(approval.id)}
+
+
+async def _climbed(bench: Bench) -> dict[str, Any]:
+    assert await bench.attempt(KINDS, await bench.accept("tasks.check_overdue", await _overdue(bench))) == "done"
+    async with bench.world.read() as session:
+        rows = await session.all("select id from ledger.event where type = 'task.escalated'")
+    return {"events": [str(row[0]) for row in rows]}
+
+
 ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
+    "mail.file": _arrived,
+    "notify.approval": _proposed,
+    "notify.overdue": _climbed,
     "approvals.expire": _expiring,
     "approvals.escalate": _waiting,
     "approvals.remind": _waiting,
@@ -124,9 +184,6 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
 }
 """What each kind is given to do, and its payload."""
 ELSEWHERE: Final = {
-    "mail.file": ("tests/mail/test_filing.py", "test_filed_again_it_makes_nothing"),
-    "notify.approval": ("tests/notify/test_notify.py", "test_a_waiting_one_is_told_once_to_each"),
-    "notify.overdue": ("tests/notify/test_notify.py", "test_who_is_on_the_rung_is_told_once"),
     "webhook.deliver": (
         "tests/notify/test_webhooks.py",
         "test_delivered_again_it_is_the_same_message_and_once_noted_it_is_not_sent_again",
@@ -134,14 +191,14 @@ ELSEWHERE: Final = {
     "notify.refresh_reused": ("tests/notify/test_notify.py", "test_warned_again_it_is_the_same_warning"),
     "notify.mail": ("tests/notify/test_notify.py", "test_a_mail_that_was_sent_and_not_noted_is_the_same_mail_again"),
 }
-"""The kinds that another file runs twice, as they need what only that one has."""
+"""The kinds that another file runs twice and kills, as their effect is outside: it comes under the same id again."""
 
 
 @pytest.fixture
-async def bench(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[Bench]:
+async def bench(make_database: Callable[[str], TestDatabase], tmp_path: Path) -> AsyncIterator[Bench]:
     database = make_database("kinds")
     async with opened(database) as pool:
-        yield Bench(await make_world(pool), database)
+        yield Bench(await make_world(pool), database, tmp_path)
 
 
 def test_every_kind_has_a_row():
@@ -152,42 +209,49 @@ def test_every_kind_has_a_row():
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_run_twice_and_killed_between_effect_and_end(bench: Bench, name: str):
+async def test_run_twice_and_killed_between_effect_and_acknowledgement(bench: Bench, name: str):
     payload = await ROWS[name](bench)
     before = await bench.traces()
-    kind = KINDS[name]
-
-    async def killed(wanted: Payload, work: Work) -> None:
-        """The whole effect, and then the process is gone: nothing ends the attempt but its lease."""
-        await kind.run(wanted, work)
-        message = "killed here"
-        raise RuntimeError(message)
-
     first = await bench.accept(name, payload)
-    assert await bench.attempt({name: Kind(name, kind.payload, killed)}, first) == "waiting"
+    assert await bench.kill(name, "after", first) == "killed"
     after = await bench.traces()
     assert after != before, f"{name} had nothing to do, so that doing it twice proves nothing"
-    assert await bench.attempt(KINDS, first) == "done"
+    assert killing.sweep(bench.database, first) == ("done" if name in _ENDED else "running")
+    assert await bench.attempt(KINDS, first) == ("nothing to do" if name in _ENDED else "done")
     assert await bench.traces() == after
     assert await bench.attempt(KINDS, await bench.accept(name, payload)) == "done"
     assert await bench.traces() == after
     assert await bench.attempt(KINDS, first) == "nothing to do"
 
 
+@pytest.mark.parametrize("name", sorted(_ENDED))
+async def test_killed_before_its_effect_is_committed_it_did_nothing_and_is_done_again(bench: Bench, name: str):
+    """The other side of the commit: everything is said, nothing is done."""
+    payload = await ROWS[name](bench)
+    before, first = await bench.traces(), await bench.accept(name, payload)
+    assert await bench.kill(name, "before", first) == "killed"
+    assert await bench.traces() == before
+    assert killing.sweep(bench.database, first) == "running"
+    assert await bench.attempt(KINDS, first) == "done"
+    assert await bench.traces() != before
+
+
 async def test_control_a_job_that_does_it_anew_each_time_is_found(bench: Bench):
+    """A reminder under a key that names the attempt: killed and run again it is given twice, and the traces say so."""
     payload = await ROWS["approvals.remind"](bench)
     kind = KINDS["approvals.remind"]
 
     async def careless(wanted: Payload, work: Work) -> None:
         async with work.write() as session:
-            await session.execute("update ledger.outbox set key = key || ':' || %s", (str(work.job.id),))
+            await session.execute("update ledger.outbox set key = key || ':' || %s", (str(work.job.attempt),))
             await session.commit()
         await kind.run(wanted, work)
 
-    kinds = {kind.name: Kind(kind.name, kind.payload, careless)}
-    counts: list[Any] = []
-    for _ in range(2):
-        bench.force("grant update on ledger.outbox to pmis_app")
-        assert await bench.attempt(kinds, await bench.accept(kind.name, payload)) == "done"
-        counts.append((await bench.traces())[1])
-    assert counts[1] == counts[0] + 1
+    planted = Kind(kind.name, kind.payload, careless)
+    bench.force("grant update on ledger.outbox to pmis_app")
+    first = await bench.accept(kind.name, payload)
+    assert await killing.attempt(bench.settings, killed_after(planted), first) == "killed"
+    after = await bench.traces()
+    assert killing.sweep(bench.database, first) == "running"
+    assert await bench.attempt({kind.name: planted}, first) == "done"
+    assert (await bench.traces())[1] == after[1] + 1

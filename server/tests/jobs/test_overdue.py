@@ -21,6 +21,7 @@ from tests.jobs.test_kinds import Bench
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
     from uuid import UUID
 
     from pmis.jobs.overdue import Morning
@@ -35,10 +36,10 @@ BOTH: Final = (17, 18)
 
 
 @pytest.fixture
-async def bench(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[Bench]:
+async def bench(make_database: Callable[[str], TestDatabase], tmp_path: Path) -> AsyncIterator[Bench]:
     database = make_database("overdue")
     async with opened(database) as pool:
-        yield Bench(await make_world(pool), database)
+        yield Bench(await make_world(pool), database, tmp_path)
 
 
 async def morning(bench: Bench, day: date) -> dict[str, Any]:
@@ -164,12 +165,14 @@ async def test_a_task_whose_due_date_moved_starts_again(bench: Bench):
 
 
 async def test_thirty_mornings_over_the_end_of_summer_time_in_disorder(
-    make_database: Callable[[str], TestDatabase], record_property: Any
+    make_database: Callable[[str], TestDatabase], tmp_path: Path, record_property: Any
 ):
     """T17 for the ladder: each slot is done three times at once; some come late, some never, one day comes twice."""
     dice = random.Random(17)
-    async with opened(make_database("azores")) as pool:
-        bench = Bench(await make_world(pool, timezone="Atlantic/Azores", workdays=[1, 2, 3, 4, 5, 6, 7]), None)  # pyright: ignore[reportArgumentType]
+    database = make_database("azores")
+    async with opened(database) as pool:
+        world = await make_world(pool, timezone="Atlantic/Azores", workdays=[1, 2, 3, 4, 5, 6, 7])
+        bench = Bench(world, database, tmp_path)
         tasks = [await overdue(bench, date(2026, 10, 10) + timedelta(days=days)) for days in range(0, 25, 5)]
         days = [date(2026, 10, 8) + timedelta(days=n) for n in range(30) if n in BOTH or dice.random() > 0.2]
         for day in days:

@@ -16,6 +16,7 @@ from tests.jobs.test_kinds import Bench
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from pmis.jobs.registry import Work
     from tests.conftest import TestDatabase
@@ -28,10 +29,10 @@ class Nothing(BaseModel):
 
 
 @pytest.fixture
-async def bench(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[Bench]:
+async def bench(make_database: Callable[[str], TestDatabase], tmp_path: Path) -> AsyncIterator[Bench]:
     database = make_database("runner")
     async with opened(database) as pool:
-        yield Bench(await make_world(pool), database)
+        yield Bench(await make_world(pool), database, tmp_path)
 
 
 def failing(error: Exception, times: int = 1000) -> dict[str, Kind[Any]]:

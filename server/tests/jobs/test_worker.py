@@ -124,3 +124,24 @@ def test_a_worker_whose_acknowledgement_is_lost_takes_the_next_job(plant: Plant)
     second = plant.accept("test.deed")
     plant.wait_for_status("done", second, seconds=60)
     assert plant.deeds() == {first: 1, second: 1}
+
+
+def test_a_process_that_is_killed_before_the_broker_hears_that_its_job_is_done_does_it_once(plant: Plant):
+    """The message comes again, as the broker has it still; the row says that there is nothing to do."""
+    told = plant.folder / "told"
+    plant.start("relay")
+    plant.start("worker", TEST_KILLED=str(told), JOB_REPUBLISH_SECONDS="600")
+    jobs = [plant.accept("test.deed") for _ in range(3)]
+    plant.wait_for_status("done", *jobs, seconds=90)
+
+    def outcomes() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for line in told.read_text().splitlines():
+            job, _, outcome = line.partition(" ")
+            found.setdefault(job, []).append(outcome)
+        return found
+
+    wait_for(lambda: all(len(one) > 1 for one in outcomes().values()), lambda: str(outcomes()), seconds=60)
+    assert {job: said[:2] for job, said in outcomes().items()} == {str(job): ["done", "nothing to do"] for job in jobs}
+    assert plant.deeds() == dict.fromkeys(jobs, 1)
+    assert [plant.attempts(job) for job in jobs] == [["done"]] * 3

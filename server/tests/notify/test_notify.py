@@ -36,6 +36,7 @@ from pmis.work import KINDS
 from tests.api.expect import ok, problem
 from tests.api.office import PASSWORD, open_office, settings_for
 from tests.builders import SECRET, make_member
+from tests.jobs import killing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -203,6 +204,29 @@ class TestWho:
 _NOW = "update jobs.job set due_at = clock_timestamp() where status in ('queued', 'waiting')"
 
 
+class Killed:
+    """What hands a mail over to the mail server, and the first time it has, the process is killed."""
+
+    def __init__(self, works: Works, monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+        self.times = 0
+        self._works = works
+        self._original = module.hand_over
+        monkeypatch.setattr(works, "attempt", self._attempt)
+        monkeypatch.setattr(module, "hand_over", self._dies)
+
+    async def _dies(self, *arguments: Any) -> None:
+        await self._original(*arguments)
+        if not self.times:
+            killing.kill()
+
+    def _attempt(self, _: Runner, job: UUID) -> str:
+        outcome = killing.attempt_now(self._works.settings, KINDS, job)
+        if outcome == "killed":
+            self.times += 1
+            assert killing.sweep(self._works.office.test_database, job) == "running"
+        return outcome
+
+
 class Works:
     """The relay's and the worker's part, as they do it, on the office's database."""
 
@@ -218,6 +242,10 @@ class Works:
             job_retry_seconds="60,60,60",
             **more,
         )
+
+    def attempt(self, runner: Runner, job: UUID) -> str:
+        """What came of it, in this process."""
+        return runner.run(job)
 
     async def pump(self, *, hurry: bool = True) -> list[str]:
         """Do everything that is to do, the mails of later too; what came of each job."""
@@ -241,7 +269,7 @@ class Works:
                     relay.step(connection)
                     if not told:
                         break
-                    outcomes += [runner.run(told.pop(0)) for _ in range(len(told))]
+                    outcomes += [self.attempt(runner, told.pop(0)) for _ in range(len(told))]
         finally:
             runner.close()
         return outcomes
@@ -396,17 +424,9 @@ class TestMail:
         box = postbox[0]
         _, address = await addressed(office, "admin")
         await wait(office)
-        original, died = tasks.hand_over, []
-
-        async def dies(*arguments: Any) -> None:
-            await original(*arguments)
-            if not died:
-                died.append(1)
-                raise RuntimeError("killed")
-
-        monkeypatch.setattr(tasks, "hand_over", dies)
-        await works.pump()
-        assert died
+        killed = Killed(works, monkeypatch, tasks)
+        assert "killed" in await works.pump()
+        assert killed.times == 1
         twice = [mail for mail in box.mails if mail["Message-ID"] == box.mails[0]["Message-ID"]]
         assert len(twice) == 2, "at least once, and to be known again"
         assert twice[0]["Date"] == twice[1]["Date"]
@@ -746,17 +766,10 @@ class TestWarning:
         self, office: Office, works: Works, postbox: tuple[Postbox, int], monkeypatch: pytest.MonkeyPatch
     ):
         """Killed between the mail server's yes and the commit; a second job finds it done."""
-        original, died = warning.hand_over, []
-
-        async def dies(*arguments: Any) -> None:
-            await original(*arguments)
-            if not died:
-                died.append(1)
-                raise RuntimeError("killed")
-
-        monkeypatch.setattr(warning, "hand_over", dies)
+        killed = Killed(works, monkeypatch, warning)
         _, address, session_id = await self.reuse(office)
         await works.pump()
+        assert killed.times == 1
         first, second = to(postbox[0], address)
         assert first["Message-ID"] == second["Message-ID"]
         async with office.database.write() as session:

@@ -25,6 +25,7 @@ from pmis.notify import deliveries
 from pmis.work import KINDS
 from tests.api.expect import ok, problem
 from tests.api.office import make_token, open_office, settings_for
+from tests.jobs import killing
 from tests.kit.inside import NAME, recording, resolving, serving
 
 if TYPE_CHECKING:
@@ -283,12 +284,14 @@ class TestTelling:
         (waiting,) = await desk.told(made)
 
         async def killed(*_: Any) -> Any:
-            message = "killed here"
-            raise RuntimeError(message)
+            killing.kill()
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(deliveries, "_delivered", killed)
-            assert await desk.attempt(waiting["job_id"]) == "waiting"
+            update = {"database_worker_url": SecretStr(desk.office.test_database.worker_dsn)}
+            assert await killing.attempt(desk.settings.model_copy(update=update), KINDS, waiting["job_id"]) == "killed"
+        assert len(desk.messages()) == 1
+        assert killing.sweep(desk.office.test_database, waiting["job_id"]) == "running"
         assert await desk.attempt(waiting["job_id"]) == "done"
         first, second = desk.messages()
         assert first[0]["webhook-id"] == second[0]["webhook-id"]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 WAITS_IN: Final = {
+    "approvals.escalate": "default",
     "approvals.expire": "default",
     "approvals.remind": "default",
     "mail.file": "prompt",

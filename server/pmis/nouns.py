@@ -9,6 +9,7 @@ from pmis.approval.policy import POLICIES
 from pmis.approval.registry import register
 from pmis.comment.noun import COMMENTS
 from pmis.email.models import EMAILS
+from pmis.identity.invitations import INVITATIONS
 from pmis.identity.noun import DELEGATIONS, MEMBERSHIPS, PEOPLE
 from pmis.package.noun import PACKAGE_TYPES, PACKAGES
 from pmis.party.noun import PARTIES
@@ -26,6 +27,7 @@ GOVERNED: Final[tuple[AnyNoun, ...]] = (
     PROJECTS,
     MEMBERSHIPS,
     DELEGATIONS,
+    INVITATIONS,
     PACKAGE_TYPES,
     PARTIES,
     PACKAGES,

@@ -6,6 +6,7 @@ import pmis.jobs.overdue  # pyright: ignore[reportUnusedImport] - the walk up th
 import pmis.jobs.upkeep  # pyright: ignore[reportUnusedImport] - each declares kinds of job
 import pmis.mail.tasks  # pyright: ignore[reportUnusedImport] - the same
 import pmis.notify.deliveries  # pyright: ignore[reportUnusedImport] - declares its job
+import pmis.notify.invitation  # pyright: ignore[reportUnusedImport] - declares its job
 import pmis.notify.tasks  # pyright: ignore[reportUnusedImport] - declares its jobs
 import pmis.notify.warning  # pyright: ignore[reportUnusedImport] - declares its job
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401

@@ -367,8 +367,9 @@ async def _places(session: Session, call: Call, changes: Sequence[ProposedChange
 
 def _proposable(change: ProposedChange, index: int) -> AnyNoun:
     noun = NOUNS.get(change.target_type)
-    if noun is None:
-        raise _at(index, "target_type", f"there is no {change.target_type!r}; use one of {', '.join(sorted(NOUNS))}")
+    if noun is None or not noun.operations:
+        known = sorted(name for name, one in NOUNS.items() if one.operations)
+        raise _at(index, "target_type", f"there is no {change.target_type!r} here; use one of {', '.join(known)}")
     if change.operation not in noun.operations:
         raise _at(index, "operation", f"a {noun.label} knows only {', '.join(sorted(noun.operations))}")
     return noun

@@ -23,6 +23,7 @@ _SEEN_BY: Final = {
     "bank_details": frozenset({Role.ADMIN, Role.EXECUTIVE, Role.AUDITOR}),
     "contacts": frozenset(Role),
     "credential": frozenset[Role](),
+    "invited_address": frozenset({Role.ADMIN, Role.EXECUTIVE, Role.AUDITOR}),
 }
 """The fields that hold references, and who sees what lies behind them. A reference anywhere else stays closed: whoever
 got hold of one must not be able to have it opened by writing it into a field of their own."""

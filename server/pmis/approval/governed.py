@@ -185,6 +185,11 @@ class Noun(Projection[E]):
     """Fields that are kept in the vault: the log, the row and the digest hold references."""
     instance_level: ClassVar[bool] = False
 
+    def judged_as(self, project_id: UUID | None) -> str:
+        """The noun under whose rules in the policy its changes in a project (or in none) fall."""
+        del project_id
+        return self.stream_type
+
     def parse(self, operation: str, raw: bytes | str) -> Proposed:
         """The input in a JSON text; raises InvalidInputError that lists every problem, or MalformedRequestError."""
         inputs: dict[str, type[Proposed]] = {

@@ -270,7 +270,7 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
         if project_id is not None and project_id not in projects and not founding:
             raise NotFoundError("There is no such project.")
         if one.operation != "transition":
-            require_right(request.principal, policy, one.noun.stream_type, place, one.operation)
+            require_right(request.principal, policy, one.noun.judged_as(place), place, one.operation)
         elif project_id is not None:
             require_step(request.principal, policy, one.noun, project_id)
         if creating and loaded.taken:
@@ -303,7 +303,7 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
         await one.noun.check_references(session, change, entity, situation)
         facts = one.noun.decide(entity, change, situation)
         told = one.noun.facts(entity, change, facts, situation)
-        require_right(request.principal, policy, one.noun.stream_type, place, told)
+        require_right(request.principal, policy, one.noun.judged_as(place), place, told)
         judged.append(told)
         if one is not wanted[-1]:
             after = preview(one.noun, entity, facts, change, request, session)
@@ -362,7 +362,7 @@ async def sealed(session: WriteSession, vault: Vault, request: Request, wanted: 
         for one in wanted:
             if one.noun.secret_fields:
                 place = one.project_id if one.target in created else await _place(session, request, one)
-                require_right(request.principal, policy, one.noun.stream_type, place, one.operation)
+                require_right(request.principal, policy, one.noun.judged_as(place), place, one.operation)
     return [
         replace(one, patch=await one.noun.seal(session, vault, one.target, one.patch))
         if one.noun.secret_fields

@@ -40,12 +40,13 @@ COLLECTIONS: Final = {
 _LABELS: Final = {
     "audit": "event",
     "notifications": "notification",
+    "invitations": "invitation",
     "tokens": "token",
     "webhooks": "webhook",
     **{path: kind.replace("_", " ") for kind, path in COLLECTIONS.items()},
 }
 _PEOPLE: Final = frozenset(
-    {"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by", "hand_over_to"}
+    {"owner_id", "assignee_id", "person_id", "from_person", "to_person", "deleted_by", "hand_over_to", "inviter"}
 )
 
 

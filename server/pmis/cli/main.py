@@ -45,6 +45,7 @@ GROUPS: Final = (
     "mail",
     "policy",
     "people",
+    "invite",
     "jobs",
     "dev",
 )

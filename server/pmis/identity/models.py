@@ -112,7 +112,8 @@ class PersonCreate(_PersonFields):
     )
 
 
-def _sorted_roles(roles: list[Role]) -> list[Role]:
+def sorted_roles(roles: list[Role]) -> list[Role]:
+    """The roles in one order; raises ValueError for one that is named twice."""
     if len(set(roles)) != len(roles):
         message = "a role is listed twice"
         raise ValueError(message)
@@ -122,7 +123,7 @@ def _sorted_roles(roles: list[Role]) -> list[Role]:
 class MembershipPatch(Proposed):
     """The roles that the person is to have from now on; none ends the membership."""
 
-    roles: Annotated[list[Role], AfterValidator(_sorted_roles), Field(max_length=6)] = Field(
+    roles: Annotated[list[Role], AfterValidator(sorted_roles), Field(max_length=6)] = Field(
         default=[], examples=[["analyst"]]
     )
 
@@ -131,7 +132,7 @@ class MembershipCreate(MembershipPatch, InProject):
     """A person joins a project."""
 
     person_id: UUID = Field(examples=["0197c0de-0000-7000-8000-000000000000"])
-    roles: Annotated[list[Role], AfterValidator(_sorted_roles), Field(min_length=1, max_length=6)] = Field(
+    roles: Annotated[list[Role], AfterValidator(sorted_roles), Field(min_length=1, max_length=6)] = Field(
         examples=[["analyst"]]
     )
 

@@ -72,6 +72,7 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
     Schedule("approvals.expire", "approvals.expire", Every(300), "latest"),
     Schedule("approvals.escalate", "approvals.escalate", Every(900), "latest"),
     Schedule("approvals.remind", "approvals.remind", Every(900), "latest"),
+    Schedule("invitations.expire", "invitations.expire", Every(3600), "latest"),
     Schedule("tasks.check_overdue", "tasks.check_overdue", daily(), "latest"),
     Schedule("upkeep.prune", "upkeep.prune", daily(3, 20), "latest"),
     Schedule("notify.prune", "notify.prune", daily(3, 40), "latest"),

@@ -16,6 +16,7 @@ CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "approval.escalated": ("notify.approval",),
         "approval.handed_over": ("notify.approval",),
         "approval.reminder": ("notify.approval",),
+        "invitation.sent": ("notify.invitation",),
         "refresh.reused": ("notify.refresh_reused",),
         "task.escalated": ("notify.overdue",),
     }

@@ -6,6 +6,7 @@ from datetime import datetime  # noqa: TC003 - Pydantic reads it
 from typing import TYPE_CHECKING, Any, Final
 
 from pmis.approval.decide import escalate_due, expire_due
+from pmis.identity import invitations
 from pmis.identity.apitokens import prune as prune_tokens
 from pmis.identity.sessions import Lifetimes
 from pmis.identity.sessions import prune as prune_sessions
@@ -51,6 +52,12 @@ async def _in_batches(work: Work, step: Callable[..., Awaitable[int]], text: str
         if found < _BATCH:
             return done
         await work.tell(done, text=text)
+
+
+@job("invitations.expire", Slot)
+async def expire_invitations(_: Slot, work: Work) -> dict[str, Any]:
+    """End the invitations that nobody accepted in time, and forget where they went. Once ended they are not found."""
+    return {"expired": await _in_batches(work, invitations.expire_due, "invitations expired")}
 
 
 _TO_REMIND: Final = """

@@ -30,6 +30,7 @@ _TOKENS: Final = {
     "bearer": re.compile(r"(?i:bearer\s+)(?P<it>[\w.~+/=-]+)"),
     "eyj": re.compile(r"(?P<it>\beyJ[\w-]+\.[\w-]+\.[\w-]*)"),
     "pmisr_": re.compile(r"(?P<it>\bpmisr_[\w-]{16,})"),
+    "pmisi_": re.compile(r"(?P<it>\bpmisi_[\w-]{16,})"),
     "pmisb_": re.compile(r"(?P<it>\bpmisb_[\w-]{16,})"),
     "pmist_": re.compile(r"(?P<it>\bpmist_[\w-]{16,})"),
     "://": re.compile(r"(?<=://)[^\s/:@]*:(?P<it>[^\s/@]+)(?=@)"),

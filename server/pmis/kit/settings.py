@@ -334,6 +334,12 @@ class Settings(BaseSettings):
     api_token_days: int = Field(
         365, ge=1, le=3650, description="How long an API token is good for at most; its owner says how long."
     )
+    invitation_days: int = Field(
+        7,
+        ge=1,
+        le=90,
+        description="How long the link of an invitation is good for at most; whoever invites may give it less.",
+    )
     signin_window_seconds: int = Field(
         300, ge=1, le=86_400, description="The time over which attempts to sign in or to refresh are counted."
     )

@@ -51,7 +51,8 @@ class Letter:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The mails, as plain text and as HTML, in which what people wrote is escaped."""
     return Environment(
         loader=PackageLoader("pmis.notify"),
         autoescape=select_autoescape(["html"], default=False),
@@ -92,8 +93,8 @@ def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:
     # RFC 8058: mail programs offer to end these mails with one click, by a POST to this address.
     message["List-Unsubscribe"] = f"<{base}/api/v1/notifications/unsubscribe?token={token}>"
     message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    message.set_content(_templates().get_template("letter.txt").render(values))
-    message.add_alternative(_templates().get_template("letter.html").render(values), subtype="html")
+    message.set_content(templates().get_template("letter.txt").render(values))
+    message.add_alternative(templates().get_template("letter.html").render(values), subtype="html")
     return message
 
 

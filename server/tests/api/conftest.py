@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.api.office import (
     begin_session,
     furnish,
     link_identity,
+    make_invitation,
     make_job,
     make_token,
     make_webhook,
@@ -57,6 +59,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             for state, status in (("live", "done"), ("waiting", "dead"), ("queued", "queued")):
                 records = office.records[name]
                 records.put("job", state, await make_job(office, world.project, status, records.mark))
+            office.records[name].put("invitation", "live", UUID(await make_invitation(office)))
             # Somebody who could become a member.
             office.records[name].put("person", "stranger", office.person(await office.newcomer()))
             seal(office.test_database)

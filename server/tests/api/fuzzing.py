@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import anyio
 import psycopg
@@ -17,12 +18,21 @@ from pmis.identity.tokens import Tokens
 from pmis.kit.ids import uuid7
 from tests.api.description import operations
 from tests.api.expect import CODE, NEVER
-from tests.api.office import JWT_SECRET, PASSWORD, begin_session, furnish, make_webhook, open_office, seal, settings_for
+from tests.api.office import (
+    JWT_SECRET,
+    PASSWORD,
+    begin_session,
+    furnish,
+    make_invitation,
+    make_webhook,
+    open_office,
+    seal,
+    settings_for,
+)
 from tests.builders import SECRET, make_member, make_person
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from fastapi import FastAPI
 
@@ -52,6 +62,8 @@ WRITING_READS: Final = frozenset(
 """Reads that are events themselves: somebody took data out, or read the log."""
 SILENT_WRITES: Final = frozenset({"simulate_policy", "simulate", "login"})
 """Requests with a body that change nothing."""
+FAILURES: Final = {("login", 401), ("accept_invitation", 401), ("change_password", 403), ("reauthenticate", 403)}
+"""Refusals that somebody failed, which is an event."""
 COMMITTED_REFUSALS: Final = frozenset({"approval_void", "approval_expired"})
 """Refusals that are the end of the approval, and so an event."""
 _COUNTED: Final = (
@@ -94,6 +106,8 @@ class Ground:
             return [{"message_id": str(one), **({"number": "1"} if "{number}" in path else {})} for one in mails]
         if path.endswith("/{webhook_id}/deliveries"):
             return [{"webhook_id": str(self.records.ids["webhook"]["live"])}]
+        if path.endswith("/{invitation_id}"):
+            return [{"invitation_id": str(self.records.ids["invitation"]["live"])}]
         if "{import_id}" in path:
             return [{"import_id": str(uuid7())}]
         first = path.removeprefix("/api/v1/").partition("/")[0]
@@ -118,6 +132,7 @@ def prepared(database: TestDatabase) -> Ground:
         async with open_office(database) as office:
             records = await furnish(office.a, office.records["a"].mark, database.files)
             records.put("webhook", "live", (await make_webhook(office, "admin"))[0])
+            records.put("invitation", "live", UUID(await make_invitation(office)))
             seal(database)
             async with office.database.write() as session:
                 person = await make_person(session, office.vault, "Fuzzer", instance_admin=True)
@@ -228,8 +243,13 @@ class Judge:
         writes = not name.startswith("GET ") or operation in WRITING_READS
         if told.status < 400 and writes and not dry and operation not in SILENT_WRITES:
             return
-        if (operation, told.status) in {("login", 401), ("change_password", 403), ("reauthenticate", 403)}:
-            return  # that somebody failed is an event
+        if (operation, told.status) in {
+            ("login", 401),
+            ("accept_invitation", 401),
+            ("change_password", 403),
+            ("reauthenticate", 403),
+        }:
+            return
         if told.status == 409 and json.loads(told.body).get("code") in COMMITTED_REFUSALS:
             return
         self.wrong(name, f"wrote something ({was} became {rows}) and answered {told.status}", how, told)

@@ -140,8 +140,10 @@ class Records:
         return identity
 
     def all_ids(self) -> frozenset[str]:
-        """Every id, as text."""
-        return frozenset(str(one) for states in self.ids.values() for one in states.values())
+        """Every id, as text; invitations are the instance's, and tell of no project."""
+        return frozenset(
+            str(one) for kind, states in self.ids.items() if kind != "invitation" for one in states.values()
+        )
 
 
 @dataclass
@@ -450,6 +452,16 @@ def seal(database: TestDatabase) -> None:
     """Put everything that was committed into the signed tree, as the loop of `pmis up` does."""
     with psycopg.connect(database.sealer_dsn, autocommit=True) as connection:
         Sealer(connection, signer_of(settings_for(database)), []).run()
+
+
+async def make_invitation(office: Office) -> str:
+    """An invitation that was agreed, and is open."""
+    said = {"email": f"{secrets.token_hex(8)}@example.org", "name": "Nia New"}
+    made = (await office.post("root", "/invitations", said)).json()
+    approval = made["proposals"][0]["approval"]["id"]
+    answer = await office.post("root", f"/approvals/{approval}/confirm", {})
+    assert answer.status_code == 200, answer.text
+    return made["id"]
 
 
 async def make_job(office: Office, project: UUID | None, status: str, mark: str = "") -> UUID:

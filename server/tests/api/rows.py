@@ -610,12 +610,25 @@ _MAILS: Final = [
     Row("POST", _ACCEPT, "email", ADMIN, ADMIN, body=said(), fill=_FIRST, states=("waiting",), hopeless=True),
 ]
 
+_INVITATION: Final = "/invitations/{invitation_id}"
+_KNOW: Final = frozenset({"root", "inspector"})
+_INVITATIONS: Final = [
+    Row("GET", "/invitations", "", _KNOW, SIGNED_IN),
+    Row("POST", "/invitations", "", ROOT, SIGNED_IN, body=said(email="new@example.org", name="New")),
+    # Nobody else may know that there is one. Its link says who is to come, and whoever has it is somebody then.
+    Row("GET", _INVITATION, "invitation", _KNOW, _KNOW, states=("live",), instance=True),
+    Row("POST", f"{_INVITATION}/resend", "invitation", ROOT, _KNOW, states=("live",), instance=True),
+    Row("POST", f"{_INVITATION}/revoke", "invitation", ROOT, _KNOW, states=("live",), instance=True),
+    Row("POST", "/invitations/accept", "", EVERYBODY, EVERYBODY, body=said(token=1), hopeless=True),
+]
+
 ROWS: Final = [
     *(row for one in _COLLECTIONS for row in _rows_of(one)),
     *_PROJECTS,
     *_APPROVALS,
     *_AUDIT,
     *_PEOPLE,
+    *_INVITATIONS,
     *_JOBS,
     *_HOOKS,
     *_MAILS,

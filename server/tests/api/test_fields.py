@@ -94,6 +94,8 @@ WRITABLE: Final[dict[str, frozenset[str]]] = {
     "Decide": frozenset({"digest"}),
     "DecideWithReason": frozenset({"digest"}),
     "DelegationCreate": frozenset({"to_person"}),
+    "InvitationAccept": frozenset({"name", "password"}),
+    "InvitationCreate": frozenset({"email", "instance_admin", "instance_auditor", "name", "roles"}),
     "Login": frozenset({"code", "email", "password"}),
     "MembershipCreate": frozenset({"person_id", "roles"}),
     "MembershipPatch": frozenset({"roles"}),
@@ -148,6 +150,13 @@ def calls(records: Records) -> dict[str, Call]:
         ),
         "DelegationPatch": ("admin", "PATCH", f"/delegations/{ref('delegation')}", {"revoked": True}),
         "IdentityLink": ("viewer", "POST", "/auth/identities", {"provider": "none"}),
+        "InvitationAccept": (
+            "anonymous",
+            "POST",
+            "/invitations/accept",
+            {"token": "pmisi_" + "A" * 64, "password": "long enough to be one"},
+        ),
+        "InvitationCreate": ("root", "POST", "/invitations", {"name": "x", "email": "x@example.org"}),
         "Login": ("anonymous", "POST", "/auth/login", {"email": "fields@example.org", "password": "a password"}),
         "Logout": ("viewer", "POST", "/auth/logout", {}),
         "MembershipCreate": (
@@ -288,8 +297,16 @@ async def test_no_body_takes_a_field_that_is_not_its_own(desk: Office, name):
     assert await desk.count() == before
 
 
-NOT_TAKEN: Final = {"IdentityLink", "Login", "PasswordChange", "Reauthentication", "Refresh", "SecondFactorCode"}
-"""Bodies that hold a password or a code, which nobody here knows."""
+NOT_TAKEN: Final = {
+    "IdentityLink",
+    "InvitationAccept",
+    "Login",
+    "PasswordChange",
+    "Reauthentication",
+    "Refresh",
+    "SecondFactorCode",
+}
+"""Bodies that hold a password, a code or a token, which nobody here knows."""
 
 
 @pytest.mark.parametrize("name", sorted(set(docs.BODIES) - NOT_TAKEN))
@@ -502,6 +519,7 @@ class TestDescribed:
             "POST /auth/password",
             "POST /auth/reauthenticate",
             "POST /auth/refresh",
+            "POST /invitations/accept",
             "POST /mail/inbound",
             "POST /auth/second-factor/confirm",
         }

@@ -188,6 +188,11 @@ ELSEWHERE: Final = {
         "tests/notify/test_webhooks.py",
         "test_delivered_again_it_is_the_same_message_and_once_noted_it_is_not_sent_again",
     ),
+    "invitations.expire": (
+        "tests/api/test_invitations.py",
+        "test_past_its_time_it_is_not_good_and_is_ended_by_the_clock",
+    ),
+    "notify.invitation": ("tests/notify/test_notify.py", "test_an_invitation_that_is_mailed_again_is_the_same_mail"),
     "notify.refresh_reused": ("tests/notify/test_notify.py", "test_warned_again_it_is_the_same_warning"),
     "notify.mail": ("tests/notify/test_notify.py", "test_a_mail_that_was_sent_and_not_noted_is_the_same_mail_again"),
 }

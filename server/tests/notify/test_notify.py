@@ -25,7 +25,7 @@ from pmis.kit.listing import page
 from pmis.kit.storage import Storage
 from pmis.ledger.event import Origin
 from pmis.mail.intake import Delivery, accept
-from pmis.notify import tasks, warning
+from pmis.notify import invitation, tasks, warning
 from pmis.notify.letter import LISTED, subject_of
 from pmis.notify.spread import due_after, tell_of, tell_of_overdue, whom_it_waits_for
 from pmis.notify.unsubscribing import unsubscribe_token, unsubscribed
@@ -788,3 +788,102 @@ class TestWarning:
         assert await works.pump() == ["done"]
         (item,) = ok(await office.get(name, "/notifications"))["items"]
         assert (item["kind"], item["mailed_at"]) == ("session.refresh_reused", None)
+
+
+async def invited(office: Office, *, name: str = "Nia <New>") -> tuple[str, str]:
+    """An invitation that was agreed, as an auditor of the instance: its id, and the address."""
+    address = f"n{uuid7().hex}@example.org"
+    said = {"email": address, "name": name, "instance_auditor": True}
+    made = ok(await office.post("root", "/invitations", said), 202)
+    approval = made["proposals"][0]["approval"]
+    way = "confirm" if approval["status"] == "confirmation_required" else "approve"
+    assert way == "confirm"
+    ok(await office.post("root", f"/approvals/{approval['id']}/confirm", {}))
+    return made["id"], address
+
+
+def link_of(mail: Any) -> str:
+    plain = mail.get_body(("plain",)).get_content()
+    found = re.search(r"https://pmis\.example\.org/invitation#(pmisi_\S+)", plain)
+    assert found is not None, plain
+    assert found[0] in mail.get_body(("html",)).get_content()
+    return found[1]
+
+
+async def accepted(office: Office, token: str) -> Any:
+    return await office.post(None, "/invitations/accept", {"token": token, "password": PASSWORD})
+
+
+class TestInvitation:
+    async def test_the_link_in_the_mail_is_the_way_in(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+        _, address = await invited(office)
+        assert set(await works.pump()) == {"done"}
+        (mail,) = to(postbox[0], address)
+        assert mail["Subject"].endswith("invites you to PMIS")
+        assert mail["Auto-Submitted"] == "auto-generated"
+        assert "Nia <New>" in mail.get_body(("plain",)).get_content()
+        html = mail.get_body(("html",)).get_content()
+        assert "Nia &lt;New&gt;" in html
+        assert "an auditor of the instance" in html
+        assert ok(await accepted(office, link_of(mail)), 201)["email"] == address
+        assert await works.pump() == []
+
+    async def test_an_invitation_that_is_mailed_again_is_the_same_mail(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Killed between the mail server's yes and the commit."""
+        original, died = invitation.hand_over, []
+
+        async def dies(*arguments: Any) -> None:
+            await original(*arguments)
+            if not died:
+                died.append(1)
+                raise RuntimeError("killed")
+
+        monkeypatch.setattr(invitation, "hand_over", dies)
+        _, address = await invited(office)
+        await works.pump()
+        first, second = to(postbox[0], address)
+        assert first["Message-ID"] == second["Message-ID"]
+        assert link_of(first) == link_of(second)
+        ok(await accepted(office, link_of(first)), 201)
+
+    async def test_sent_again_the_link_before_is_void(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int], monkeypatch: pytest.MonkeyPatch
+    ):
+        # As where mail goes out: the link is in no answer.
+        monkeypatch.setattr(office.parts, "settings", works.settings)
+        identity, address = await invited(office)
+        await works.pump()
+        answer = ok(await office.post("root", f"/invitations/{identity}/resend", {}))
+        assert (answer["mailed"], answer["link"], answer["sent"]) == (True, None, 2)
+        await works.pump()
+        first, second = to(postbox[0], address)
+        assert first["Message-ID"] != second["Message-ID"]
+        problem(await accepted(office, link_of(first)), 401, "invitation_not_good")
+        ok(await accepted(office, link_of(second)), 201)
+
+    async def test_only_the_last_of_several_is_mailed_and_none_that_is_over(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int]
+    ):
+        identity, address = await invited(office)
+        gone, other = await invited(office)
+        ok(await office.post("root", f"/invitations/{identity}/resend", {}))
+        ok(await office.post("root", f"/invitations/{gone}/revoke", {}))
+        assert set(await works.pump()) == {"done"}
+        (mail,) = to(postbox[0], address)
+        assert to(postbox[0], other) == []
+        ok(await accepted(office, link_of(mail)), 201)
+
+    async def test_without_a_mail_server_nothing_is_mailed(self, office: Office):
+        works = Works(office, None)
+        await works.pump()
+        await invited(office)
+        assert set(await works.pump()) == {"done"}
+
+    async def test_of_none_that_there_is_the_job_is_given_up(self, office: Office, works: Works):
+        async with office.database.write() as session:
+            payload = {"invitation_id": str(uuid7()), "serial": 1}
+            enqueue(session, "notify.invitation", payload, dedup=None, correlation_id="test")
+            await session.commit()
+        assert await works.pump() == ["dead"]

@@ -134,6 +134,9 @@ EXEMPT: Final = {
     ("DELETE", "/tokens/{token_id}"): "a token ends once; the second finds none",
     ("POST", "/webhooks"): "its secret is not kept; the second to the same address is refused",
     ("POST", "/webhooks/{webhook_id}/secret"): "each call makes another secret, which is not kept with answers",
+    ("POST", "/invitations/{invitation_id}/resend"): "each call makes another link, which is not kept with answers",
+    ("POST", "/invitations/{invitation_id}/revoke"): "an invitation ends once; the second is refused",
+    ("POST", "/invitations/accept"): "each link is good once, with or without a key",
     ("POST", "/auth/identities"): "nothing is written; each answer begins a way of its own to the provider",
     ("DELETE", "/auth/identities/{identity_id}"): "an identity is removed once; the second finds none",
     ("POST", "/notifications/unsubscribe"): "sets what is so already the second time; open to mail programs",
@@ -395,6 +398,12 @@ async def several(stage: Stage) -> Sent:
 async def new_person(stage: Stage) -> Sent:
     body = {"name": "Somebody", "email": f"{uuid7().hex}@example.org", "password": "correct horse battery"}
     return Sent(await stage.chief(), "/people", body, {**body, "name": "Somebody else"})
+
+
+@case("POST", "/invitations")
+async def invitation(stage: Stage) -> Sent:
+    body = {"name": "Nia New", "email": f"{uuid7().hex}@example.org"}
+    return Sent(await stage.chief(), "/invitations", body, {**body, "name": "Nia Newer"})
 
 
 @case("PATCH", "/people/{reference}")

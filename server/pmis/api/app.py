@@ -89,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             watching.cancel()
             await parts.watch.stop()
+            await parts.limits.close()
             await parts.database.close()
 
     app = Application(

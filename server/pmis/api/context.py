@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
 from pmis.api import proxy
+from pmis.api.limits import Limits
 from pmis.api.readings import Readings
 from pmis.approval.propose import Request as ProposalRequest
 from pmis.approval.propose import actor_of
@@ -73,6 +74,7 @@ class Parts:
     flows: Flows
     lifetimes: Lifetimes
     clock: Clock
+    limits: Limits
     readings: Readings
 
     @cached_property
@@ -103,6 +105,7 @@ class Parts:
             Flows(secret),
             Lifetimes.of(settings),
             Clock(settings.pmis_now),
+            Limits(settings),
             Readings(),
         )
 
@@ -150,7 +153,28 @@ def parts_of(request: Request) -> Parts:
 
 
 async def caller(request: Request) -> Call:
-    """Who calls; raises UnauthenticatedError."""
+    """Who calls, with one request less to make; raises UnauthenticatedError, or TooManyRequestsError."""
+    limits = parts_of(request).limits
+    try:
+        call = await _known(request)
+    except UnauthenticatedError:
+        await count_address(request)
+        raise
+    if call.token is not None:
+        await limits.require("token", str(call.token.id))
+    else:
+        await limits.require("person", str(call.principal.id))
+    return call
+
+
+async def count_address(request: Request) -> None:
+    """Count a request of nobody who is known; raises TooManyRequestsError."""
+    parts = parts_of(request)
+    if parts.limits.counts("address"):
+        await parts.limits.require("address", parts.attempts.address_digest("request", address_of(request)))
+
+
+async def _known(request: Request) -> Call:
     parts = parts_of(request)
     now = parts.clock.now()
     authorization = request.headers.get("authorization")

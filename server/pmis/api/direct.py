@@ -14,7 +14,8 @@ from starlette.convertors import StringConvertor
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 
-from pmis.api.docs import DirectRoute
+from pmis.api.context import count_address
+from pmis.api.docs import PERMISSIONS, UNCOUNTED, DirectRoute
 from pmis.api.problems import REFUSED, refuse
 
 if TYPE_CHECKING:
@@ -34,13 +35,18 @@ class Direct:
         """Sort the routes by method, length and noun; among those that are alike the first one declared wins."""
         self._app = app
         self._routes: dict[_Key, list[tuple[re.Pattern[str], DirectRoute]]] = {}
+        self._by_address: set[int] = set()
+        """The routes that anybody may ask: their requests are counted by address, others once it is known who asks."""
         for route in routes:
             if not isinstance(route, DirectRoute):
                 continue
             if not all(isinstance(one, StringConvertor) for one in route.param_convertors.values()):
                 message = f"{route.path} has a parameter that is more than one segment of the path"
                 raise TypeError(message)
+            own = route.path.removeprefix("/api").removeprefix("/v1")
             for method in route.methods or ():
+                if PERMISSIONS.get((method, own)) == "public" and own not in UNCOUNTED:
+                    self._by_address.add(id(route))
                 key = _key(method, route.path)
                 self._routes.setdefault(key, []).append((route.path_regex, route))
 
@@ -54,6 +60,8 @@ class Direct:
         scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, params
         request = Request(scope, receive, send)
         try:
+            if id(route) in self._by_address:
+                await count_address(request)
             response = await route.endpoint(request, **params)
         except REFUSED as error:
             response = await refuse(request, error)

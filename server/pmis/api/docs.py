@@ -29,6 +29,9 @@ BODIES: Final[dict[str, type[BaseModel]]] = {}
 PERMISSIONS: Final[dict[tuple[str, str], str]] = {}
 """(method, path) to what the caller needs; a route without an entry does not start."""
 
+UNCOUNTED: Final = frozenset({"/health", "/readiness", "/mail/inbound"})
+"""Paths where requests are not counted: what machines ask every few seconds, and what services deliver, signed."""
+
 REFUSALS: Final[dict[int, str]] = {
     400: "The request could not be read: not JSON, a malformed header, a key that is none.",
     401: "Nobody is signed in, or the access token is not good any more.",
@@ -40,7 +43,8 @@ REFUSALS: Final[dict[int, str]] = {
     413: "The body is larger than what is read here.",
     415: "The body is not `application/json`.",
     422: "The shape or a value is not valid; `errors` lists each problem with a JSON pointer.",
-    429: "Too many attempts for the account or the client address. Try again after `Retry-After` seconds.",
+    429: "Too many attempts for the account or the client address (`too_many_attempts`), or too many requests "
+    "(`too_many_requests`). Try again after `Retry-After` seconds.",
     503: "The database does not answer; nothing was written. Try again after `Retry-After` seconds.",
 }
 READ_REFUSALS: Final = (401, 404, 422, 503)
@@ -343,7 +347,7 @@ def route(router: RouteTable, method: str, path: str, endpoint: Any, spec: Spec)
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             "headers": _headers(*_REFUSAL_HEADERS.get(status, ())),
         }
-        for status in sorted(spec.refusals)
+        for status in sorted({*spec.refusals, *(() if path in UNCOUNTED else (429,))})
     }
     first = min(spec.ok)
     for status, model in spec.ok.items():

@@ -55,6 +55,10 @@ class Attempts:
         """What stands for an address or an account where it must not be read."""
         return hmac.digest(self._key, f"{kind}\n{text}".encode(), "sha256").hex()
 
+    def address_digest(self, what: str, address: str) -> str:
+        """What stands for the network of an address."""
+        return self.digest(f"{what} address", _network(address))
+
     async def take(self, what: str, *, address: str, account: str | None = None) -> Taken:
         """Take an attempt; raises TooManyAttemptsError when there is none left, and takes none then."""
         pairs = [(f"{what} address", _network(address), self._address)]

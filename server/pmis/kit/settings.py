@@ -340,6 +340,38 @@ class Settings(BaseSettings):
         le=90,
         description="How long the link of an invitation is good for at most; whoever invites may give it less.",
     )
+    rate_limit_window_seconds: int = Field(
+        60,
+        ge=1,
+        le=3600,
+        description=(
+            "The time over which requests are counted, in the Valkey of REDIS_URL; without one they are not. While it "
+            "does not answer requests go on uncounted (metric `pmis_rate_limits_up`)."
+        ),
+    )
+    rate_limit_person: int = Field(
+        6000,
+        ge=0,
+        le=10_000_000,
+        description=(
+            "Requests of one person in RATE_LIMIT_WINDOW_SECONDS, all sessions together; more answer 429. 0: no limit."
+        ),
+    )
+    rate_limit_token: int = Field(
+        3000,
+        ge=0,
+        le=10_000_000,
+        description="The same for one API token, whose requests do not count as its owner's.",
+    )
+    rate_limit_address: int = Field(
+        600,
+        ge=0,
+        le=10_000_000,
+        description=(
+            "The same for one client address (IPv6: per /64), of requests that show no good sign-in. Who is signed in "
+            "is not counted here: a whole office may have one address."
+        ),
+    )
     signin_window_seconds: int = Field(
         300, ge=1, le=86_400, description="The time over which attempts to sign in or to refresh are counted."
     )

@@ -23,7 +23,7 @@ from bench import data, database, seed_pmis
 from pmis.jobs.queue import ACCEPT
 from pmis.jobs.relay import Relay
 from pmis.jobs.runner import Runner
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import load_settings
 from pmis.ledger.event import Actor, Event
@@ -101,7 +101,7 @@ async def _differences(dsn: str) -> int:
     pool = Database(dsn, size=1)
     await pool.open()
     try:
-        async with pool.snapshot() as session:
+        async with pool.snapshot(Reach.INSTANCE) as session:
             return len((await check(session, [ESCALATIONS])).differences)
     finally:
         await pool.close()

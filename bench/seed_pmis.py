@@ -16,7 +16,7 @@ from bench import data
 from pmis.approval.bootstrap import ensure_policy
 from pmis.identity.noun import MEMBERSHIPS, PEOPLE
 from pmis.kit.canonical import canonical
-from pmis.kit.db import Database, WriteSession
+from pmis.kit.db import Database, Reach, WriteSession
 from pmis.ledger.event import Actor, Event, Fact, Origin
 from pmis.ledger.store import append
 from pmis.ledger.verify import EVENT_COLUMNS, GENESIS, event_hash
@@ -53,7 +53,7 @@ async def _create_world(dsn: str) -> None:
     database = Database(dsn, size=1, role="pmis_app")
     await database.open()
     try:
-        async with database.write() as session:
+        async with database.write(Reach.INSTANCE) as session:
             await ensure_policy(session)
             _populate(session)
             await session.commit()

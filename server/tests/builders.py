@@ -19,7 +19,7 @@ from pmis.approval.models import Approval
 from pmis.approval.propose import Outcome, Request, Wanted, propose
 from pmis.approval.registry import NOUNS
 from pmis.identity.principals import load_principal
-from pmis.kit.db import Database, ReadSession, Session, WriteSession
+from pmis.kit.db import Database, Reach, ReadSession, Session, WriteSession
 from pmis.kit.ids import uuid7
 from pmis.ledger.replay import differences_in_memory
 from pmis.ledger.vault import Vault
@@ -104,7 +104,7 @@ class World:
         """The person as a principal with the roles of this moment; `agent:analyst` is an agent acting for the analyst."""  # noqa: E501
         kind, _, name = who.rpartition(":")
         if session is None:
-            async with self.database.read() as own:
+            async with self.database.read(Reach.INSTANCE) as own:
                 person = await load_principal(own, self.people[name])
         else:
             person = await load_principal(session, self.people[name])
@@ -159,7 +159,7 @@ class World:
 
     async def propose_all(self, who: str, wanted: Sequence[Wanted], **said: Any) -> Outcome:
         """Changes that stand or fall together."""
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             outcome = await propose(session, self.vault, await self.request(session, who, **said), wanted)
             await session.commit()
             return outcome
@@ -175,7 +175,7 @@ class World:
     ) -> Outcome:
         """Approve, reject, request_changes or confirm, as the edge does it: refusals that commit are committed."""
         identity = approval.id if isinstance(approval, Approval) else approval
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             request = await self.request(session, who)
             try:
                 if verdict == "confirm":
@@ -194,14 +194,14 @@ class World:
 
     async def withdraw(self, who: str, approval: Approval, reason: str | None = None) -> Approval:
         """Take a proposal back."""
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             ended = await decide.withdraw(session, await self.request(session, who), approval.id, reason=reason)
             await session.commit()
             return ended
 
     async def revise(self, who: str, approval: Approval, patches: dict[UUID, dict[str, Any]] | None = None) -> Outcome:
         """Propose again."""
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             request = await self.request(session, who, reason=approval.reason)
             outcome = await decide.revise(session, self.vault, request, approval.id, patches or {})
             await session.commit()
@@ -274,12 +274,12 @@ class World:
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[ReadSession]:
         """A session for looking."""
-        async with self.database.read() as session:
+        async with self.database.read(Reach.INSTANCE) as session:
             yield session
 
     async def get(self, noun: str, identity: UUID) -> Any:
         """The record as its row has it; None when there is none."""
-        async with self.database.read() as session:
+        async with self.database.read(Reach.INSTANCE) as session:
             row = await session.one(f"select doc from state.{noun} where id = %s", (identity,))
         model = Approval if noun == "approval" else NOUNS[noun].model
         return model.model_validate_json(row[0]) if row else None
@@ -290,7 +290,7 @@ class World:
 
     async def events(self, stream: UUID) -> list[tuple[Any, ...]]:
         """(type, payload as text, actor, on_behalf_of) of a stream, the oldest first."""
-        async with self.database.read() as session:
+        async with self.database.read(Reach.INSTANCE) as session:
             return await session.all(
                 "select type, payload, actor, on_behalf_of from ledger.event where stream_id = %s order by stream_version",  # noqa: E501
                 (stream,),
@@ -298,12 +298,12 @@ class World:
 
     async def outbox(self, key: str) -> list[tuple[Any, ...]]:
         """(topic, payload) promised under a key."""
-        async with self.database.read() as session:
+        async with self.database.read(Reach.INSTANCE) as session:
             return await session.all("select topic, payload from ledger.outbox where key = %s", (key,))
 
     async def require_replay(self) -> None:
         """Fail unless the project's rows are what its log makes of them."""
-        async with self.database.snapshot() as session:
+        async with self.database.snapshot(Reach.INSTANCE) as session:
             found = await differences_in_memory(session, PROJECTIONS, project_id=self.project)
         assert not found, found
 
@@ -326,7 +326,7 @@ async def make_world(database: Database, *, roles: Mapping[str, Sequence[str]] =
     """A world of its own in a database that others use too."""
     vault = Vault(SECRET)
     prefix = project.setdefault("prefix", new_prefix())
-    async with database.write() as session:
+    async with database.write(Reach.INSTANCE) as session:
         people: dict[str, UUID] = {}
         for name in (*roles, "outsider", "root"):
             rights = {"instance_admin": True} if name in ("admin", "root") else {}

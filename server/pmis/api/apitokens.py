@@ -18,6 +18,7 @@ from pmis.api.resources import project_named
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.identity import apitokens, sessions
+from pmis.kit.db import Reach
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.text import Line  # noqa: TC001
 
@@ -113,7 +114,7 @@ async def create_token(request: Request) -> Response:
             errors=[{"pointer": "/expires_in_days", "message": message, "type": "less_than_equal"}],
         )
     now = parts.clock.now()
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         projects = {await project_named(session, call.principal, one) for one in said.projects}
         identity, token = await apitokens.make(
             session,
@@ -140,7 +141,7 @@ async def revoke_token(request: Request, token_id: str) -> Response:
     wanted = uuid_or_none(token_id)
     if wanted is None:
         raise NotFoundError("There is no such token.")
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         await apitokens.revoke(session, wanted, person, now=call.parts.clock.now(), origin=call.origin)
         await session.commit()
     call.parts.watch.tell(person)

@@ -137,7 +137,7 @@ async def list_approvals(request: Request) -> Response:
             errors=[{"pointer": "/query/waiting_for", "message": "me", "type": "enum"}],
         )
     filters = {name: given[name] for name in given if name in LISTING.filters}
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         if "project" in given:
             scope = _Scope([await project_named(session, call.principal, given["project"])], instance=False)
         else:
@@ -211,7 +211,7 @@ async def get_approval(request: Request, approval_id: str) -> Response:
     """One approval."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         approval = await decide.visible_approval(session, call.principal, _id(approval_id))
         body = await _shown(session, call, approval)
     return Response(body, 200, {"ETag": etag(approval.version)}, "application/json")
@@ -221,7 +221,7 @@ async def approval_timeline(request: Request, approval_id: str) -> Response:
     """The approval's life, the newest first."""
     call = await caller(request)
     require_known_parameters(request, frozenset({"cursor", "limit"}))
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         approval = await decide.visible_approval(session, call.principal, _id(approval_id))
         body, following = await events_page(
             session,

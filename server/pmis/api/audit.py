@@ -51,7 +51,7 @@ async def list_events(request: Request) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset({*FILTERS, "project", "from", "to", "cursor", "limit"}))
     given = request.query_params
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         project, where, params = await _auditable(session, call, request)
         for name in FILTERS:
             if name in given:
@@ -89,7 +89,7 @@ async def entity_events(request: Request, entity_type: str, entity_id: str) -> R
     call = await caller(request)
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     identity = uuid_or_none(entity_id)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         row = await session.one(
             "select project_id from ledger.event where stream_id = %s and stream_type = %s limit 1",
             (identity, _value("type", entity_type)),
@@ -131,7 +131,7 @@ async def get_event(request: Request, event_id: str) -> Response:
     """One event."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         project, _, body = await visible_event(session, call, event_id)
     await call.parts.readings.note(call, "event", project, event_id=event_id)
     return Response(body, 200, None, "application/json")

@@ -22,7 +22,7 @@ from pmis.identity.sessions import Client, Lifetimes, Sessions, digest_of
 from pmis.identity.tokens import Tokens
 from pmis.identity.watch import Watch
 from pmis.kit.clock import Clock
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -33,6 +33,7 @@ from pmis.kit.errors import (
 from pmis.ledger.event import Origin
 from pmis.ledger.idempotency import require_key
 from pmis.ledger.vault import Vault
+from pmis.policy.access import ALL, visible_projects
 from pmis.policy.levels import Level
 
 if TYPE_CHECKING:
@@ -127,6 +128,11 @@ class Call:
         """Where the facts of this call come from."""
         return origin_of(self.request, self.principal)
 
+    @property
+    def reach(self) -> Reach:
+        """What this call may reach in the database: the projects that the caller reads, and the instance's own."""
+        return reach_of(self.principal)
+
     async def standing(self) -> Principal:
         """The caller as they are by now, for answers that go on; raises UnauthenticatedError for who may no more."""
         if self.token is not None:
@@ -145,6 +151,12 @@ class Call:
             stated_impact=Level.parse(said.impact_level) if said and said.impact_level else None,
             stated_uncertainty=Level.parse(said.uncertainty_level) if said and said.uncertainty_level else None,
         )
+
+
+def reach_of(principal: Principal) -> Reach:
+    """The projects that a principal reads, as PostgreSQL is told of them."""
+    visible = visible_projects(principal)
+    return Reach.INSTANCE if visible is ALL else Reach.of(visible)
 
 
 def parts_of(request: Request) -> Parts:

@@ -38,7 +38,7 @@ async def write(
     request = call.request
     header = request.headers.get("idempotency-key")
     if header is None:
-        async with call.parts.database.write(ahead=ahead) as session:
+        async with call.parts.database.write(call.reach, ahead=ahead) as session:
             try:
                 answer = await _opened(session, call, await handler(session))
             except PmisError as error:
@@ -51,7 +51,7 @@ async def write(
     body = await request.body()
     precondition = request.headers.get("if-match", "")
     print_ = fingerprint(request.method, request.scope["path"], request.scope["query_string"], precondition, body)
-    async with call.parts.database.write(claiming(call.principal.ref, key, print_), ahead) as session:
+    async with call.parts.database.write(call.reach, claiming(call.principal.ref, key, print_), ahead) as session:
         held = await claim(session, call.principal.ref, key, print_, begun=True)
         if isinstance(held, Answer):
             return await _replayed(session, call, held)

@@ -98,7 +98,7 @@ async def get_proof(request: Request, event_id: str) -> Response:
     """The proof that one event is in the newest signed tree."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         project, position, event = await visible_event(session, call, event_id)
         newest = await session.one("select size, root, note from ledger.checkpoint order by size desc limit 1")
         leaf = await session.one(
@@ -133,7 +133,7 @@ async def list_checkpoints(request: Request) -> Response:
         if type(found) is not int or not 0 <= found <= below:
             raise foreign_cursor()
         below = found
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         rows = await session.all(
             "select size, root, signed_at, note from ledger.checkpoint where size < %s order by size desc limit %s",
             (below, limit + 1),
@@ -152,7 +152,7 @@ async def _scope(request: Request, call: Call) -> UUID | None:
     if "project" not in request.query_params:
         authorize(call.principal, Action.EXPORT, None)
         return None
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         project = await project_named(session, call.principal, request.query_params["project"])
     authorize(call.principal, Action.EXPORT, project)
     return project
@@ -174,7 +174,7 @@ async def export_log(request: Request) -> Response:
     path = Path(folder.name) / "log.jsonl.gz"
     try:
         done = await to_thread.run_sync(_export, call.parts.settings, path, project, limiter=_few)
-        async with call.parts.database.write() as session:
+        async with call.parts.database.write(call.reach) as session:
             fact = Fact("export.made", {"project_id": str(project) if project else None, **done.counts()})
             record(session, "export", uuid7(), fact, origin=call.origin, project_id=project)
             await session.commit()

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from pmis.api import docs
 from pmis.api.context import parts_of
 from pmis.kit.canonical import canonical
+from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
 from pmis.ops.migrate import head_revision, known_revisions
 from pmis.ops.valkey import BrokerError, ping
@@ -92,7 +93,7 @@ async def readiness(request: Request) -> Response:
 async def _revision(parts: Parts) -> str | None:
     """The revision that the database is at; None for an empty one."""
     try:
-        async with parts.database.read() as session:
+        async with parts.database.read(Reach.INSTANCE) as session:
             row = await session.one("select version_num from public.alembic_version")
     except UndefinedTable:
         return None
@@ -118,7 +119,7 @@ def _judged(revision: str | None) -> tuple[bool, str]:
 async def _jobs(parts: Parts) -> tuple[str, int | None]:
     """Whether somebody does what was accepted. Requests are served without: nothing of it is lost by waiting."""
     try:
-        async with asyncio.timeout(DATABASE_SECONDS), parts.database.read() as session:
+        async with asyncio.timeout(DATABASE_SECONDS), parts.database.read(Reach.INSTANCE) as session:
             row = await session.one(
                 "select unclaimed + unsent, extract(epoch from clock_timestamp() - "
                 "least(oldest_due_at, oldest_unsent_at))::float8 from jobs.lag()"

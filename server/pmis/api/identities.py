@@ -39,6 +39,7 @@ from pmis.identity.oidc import (
     safe_return,
 )
 from pmis.identity.principals import load_principal
+from pmis.kit.db import Reach
 from pmis.kit.errors import ConflictError, InvalidInputError, NotFoundError, PmisError, UnavailableError
 from pmis.kit.ids import uuid7
 from pmis.kit.text import Line  # noqa: TC001
@@ -181,7 +182,7 @@ async def finish_sign_in(request: Request, provider: str) -> Response:
         _refused(provider, error)
         raise
     try:
-        async with parts.database.write() as session:
+        async with parts.database.write(Reach.INSTANCE) as session:
             first = await links.spend(session, flow)
             await session.commit()
         if not first:
@@ -227,7 +228,7 @@ async def _opened(request: Request, party: RelyingParty, flow: Flow, identity: I
     if flow.link_person is not None:
         await _link(request, party, flow, identity)
         return response
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         person = await links.person_of(session, identity, party.provider, now=now, origin=origin)
         moved = await groups.follow(session, person, party.provider, identity.groups, origin=origin)
         await sessions.hold_person(session, person)
@@ -261,7 +262,7 @@ async def _link(request: Request, party: RelyingParty, flow: Flow, identity: Ide
         raise SignInRefusedError("another_person", "Somebody else has signed in meanwhile. Begin again.")
     principal = await parts.principals.get(state.person_id)
     origin = origin_of(request, principal)
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         await links.link(session, identity, state.person_id, party.provider, because="person", now=now, origin=origin)
         await session.commit()
 
@@ -280,7 +281,7 @@ async def _record_failure(request: Request, provider: str, error: PmisError) -> 
         "because": error.because if isinstance(error, SignInRefusedError) else error.code,
     }
     origin = Origin(sessions.SIGN_IN, source_of(request), request.scope["correlation_id"])
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         record(session, "signin", uuid7(), Fact("signin.failed", payload), origin=origin, project_id=None)
         await session.commit()
 
@@ -331,7 +332,7 @@ async def remove_identity(request: Request, identity_id: str) -> Response:
     wanted = uuid_or_none(identity_id)
     if wanted is None:
         raise NotFoundError("There is no such identity.")
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         await links.unlink(session, wanted, person, origin=call.origin)
         await session.commit()
     return json_answer({"removed": 1})

@@ -126,7 +126,7 @@ async def import_ocds(request: Request) -> Response:
     kind = request.headers.get("content-type", KINDS[-1]).partition(";")[0].strip().lower()
     if kind not in KINDS:
         raise docs.UnsupportedMediaError(f"Send the file as {' or '.join(KINDS)}.")
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         project = await _project(session, call, given.get("project"))
     authorize(call.principal, Action.PROPOSE, project)
     content = await request.body()
@@ -205,7 +205,7 @@ async def _shown(call: Call, prepared: Prepared | PmisError) -> Response:
     """The preview; the transaction that found it out is taken back."""
     if isinstance(prepared, PmisError):
         raise prepared
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         found = await importing.preview(session, call.parts.vault, call.principal, call.correlation_id, prepared)
         body = canonical(_preview_json(found, session.now))
         shown = await reveal(session, call.parts.vault, call.principal, [body], project=prepared.project_id)
@@ -347,7 +347,7 @@ async def import_progress(request: Request, import_id: str) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     identity = uuid_or_none(import_id)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         told = identity and await progress_of(session, identity, call.principal.ref)
     if not told:
         raise NotFoundError("There is no such import of yours.")
@@ -375,7 +375,7 @@ async def export_ocds(request: Request, reference: str) -> Response:
         raise _wrong("publisher", str(error)) from None
     if publisher is not None and not 1 <= len(publisher) <= NAME_LENGTH:
         raise _wrong("publisher", f"1 to {NAME_LENGTH} characters")
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         _, doc = await Routes(PACKAGES).find(session, call.principal, reference)
         package = PACKAGES.noun.model.model_validate_json(doc)
         if not allowed(call.principal, Action.EXPORT, package.project_id):

@@ -35,6 +35,7 @@ from pmis.identity.models import NewPassword, sorted_roles
 from pmis.identity.passwords import hash_password_soon
 from pmis.identity.sessions import SIGN_IN
 from pmis.kit.canonical import canonical
+from pmis.kit.db import Reach
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.fields import Email, Name  # noqa: TC001 - Pydantic reads the annotations
 from pmis.kit.ids import uuid7
@@ -269,7 +270,7 @@ async def list_invitations(request: Request) -> Response:
             f"status: {message}.", errors=[{"pointer": "/query/status", "message": message, "type": "enum"}]
         )
     limit, after = limit_of(request), id_after(request)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         rows = await invitations.listed(session, status=status, after=after, limit=limit + 1)
         shown = await _all_shown(session, call, rows[:limit])
     following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
@@ -289,7 +290,7 @@ async def get_invitation(request: Request, invitation_id: str) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     _require_knows(call)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         shown = await _one(session, call, uuid_or_none(invitation_id))
     return Response(canonical(shown), 200, {"ETag": etag(shown["version"])}, "application/json")
 
@@ -300,7 +301,7 @@ async def resend_invitation(request: Request, invitation_id: str) -> Response:
     require_plain_write(request)
     _require_knows(call, writes=True)
     parts = call.parts
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         head = await invitations.send_again(session, uuid_or_none(invitation_id), origin=call.origin)
         await session.commit()
     mailed = parts.settings.smtp_server is not None
@@ -319,7 +320,7 @@ async def revoke_invitation(request: Request, invitation_id: str) -> Response:
     call = await caller(request)
     require_plain_write(request)
     _require_knows(call, writes=True)
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         head = await invitations.revoke(session, uuid_or_none(invitation_id), origin=call.origin)
         shown = await _one(session, call, head.id)
         await session.commit()
@@ -335,10 +336,10 @@ async def accept_invitation(request: Request) -> Response:
     taken = await parts.attempts.take("invitation", address=address_of(request))
     try:
         # Looked at first: a guess costs no hashing.
-        async with parts.database.read() as session:
+        async with parts.database.read(Reach.INSTANCE) as session:
             await invitations.good(session, secrets, said.token, now=parts.clock.now())
         hashed = await hash_password_soon(said.password)
-        async with parts.database.write() as session:
+        async with parts.database.write(Reach.INSTANCE) as session:
             person, name, email = await invitations.accept(
                 session,
                 parts.vault,
@@ -362,7 +363,7 @@ async def _record_failure(request: Request) -> None:
     parts = parts_of(request)
     payload = {"client": parts.attempts.digest("login address", address_of(request)), "because": "invitation"}
     origin = Origin(SIGN_IN, source_of(request), request.scope["correlation_id"])
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         record(session, "signin", uuid7(), Fact("signin.failed", payload), origin=origin, project_id=None)
         await session.commit()
 

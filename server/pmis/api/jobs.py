@@ -138,7 +138,7 @@ async def _page(request: Request, *, only: str | None = None) -> Response:
     require_known_parameters(request, frozenset(names))
     given, limit = request.query_params, limit_of(request)
     where, params = _visible(call.principal)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         if "project" in given:
             where += " and project_id = %s"
             params.append(await project_named(session, call.principal, given["project"]))
@@ -210,7 +210,7 @@ async def get_job(request: Request, job_id: str) -> Response:
     """One job, with its attempts."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         *row, payload = await _find(session, call, job_id, ", payload")
         attempts = await session.all(
             "select attempt, worker, started_at, ended_at, outcome, error from jobs.attempt where job_id = %s "
@@ -239,7 +239,7 @@ async def stream_job(request: Request, job_id: str) -> Response:
     """How far a job is, as it goes on."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         first = _job(await _find(session, call, job_id))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_told(call, first), 200, headers, "text/event-stream")
@@ -259,7 +259,7 @@ async def _told(call: Call, job: dict[str, Any]) -> AsyncIterator[str]:
         await asyncio.sleep(_LOOK_SECONDS)
         # The one who may see it is read anew: a role that was taken ends the stream.
         where, params = _visible(await call.standing())
-        async with call.parts.database.read() as session:
+        async with call.parts.database.read(call.reach) as session:
             row = await session.one(
                 f"select {_COLUMNS} from jobs.job where id = %s and {where}",
                 (UUID(job["id"]), *params),

@@ -168,7 +168,7 @@ async def list_messages(request: Request) -> Response:
     after = decode_moment(given["cursor"], _ORDER) if "cursor" in given else None
     statuses = _statuses(given["status"]) if "status" in given else None
     package = _package(given["package_id"]) if "package_id" in given else None
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         project = await project_named(session, call.principal, given["project"]) if "project" in given else None
         found = await messages(
             session,
@@ -191,7 +191,7 @@ async def get_message(request: Request, message_id: str) -> Response:
     """One mail, with what it says."""
     call: Call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         found = await find(session, call.principal, uuid_or_none(message_id))
     return Response(canonical(found.whole()), 200, {"ETag": etag(found.email.version)}, "application/json")
 
@@ -200,7 +200,7 @@ async def get_attachment(request: Request, message_id: str, number: str) -> Resp
     """A file of a mail, as it came."""
     call: Call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         found = await find(session, call.principal, uuid_or_none(message_id))
     given = found.mail.attachments
     if not 1 <= (place := _number(number)) <= len(given):

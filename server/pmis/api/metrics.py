@@ -31,6 +31,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api.context import parts_of
+from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Figures:
 
     async def _ask(self) -> list[Metric]:
         try:
-            async with self._database.read() as session:
+            async with self._database.read(Reach.INSTANCE) as session:
                 row = await session.one(_FIGURES)
                 durations = await session.all(_DURATIONS)
         except (PmisError, PsycopgError):

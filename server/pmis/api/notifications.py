@@ -15,6 +15,7 @@ from pmis.api.edge import write
 from pmis.api.resources import id_after, limit_of, next_link, readable_projects
 from pmis.approval.governed import Input, parse_input
 from pmis.kit.canonical import canonical
+from pmis.kit.db import Reach
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.paging import encode_cursor
 from pmis.ledger.idempotency import Answer
@@ -97,7 +98,7 @@ async def list_notifications(request: Request) -> Response:
     limit = limit_of(request)
     after = id_after(request)
     values = {"me": call.principal.person_id, "after": after, "unread": unread == "true", "limit": limit + 1}
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         projects = await readable_projects(session, call.principal)
         rows = await session.all(_PAGE, {**values, "projects": projects})
     following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
@@ -143,7 +144,7 @@ async def get_preferences(request: Request) -> Response:
     """How one is mailed."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         row = await session.one("select mail from notify.preference where person_id = %s", (call.principal.person_id,))
     return Response(canonical({"mail": row[0] if row else DEFAULT_MAIL}), 200, None, "application/json")
 
@@ -178,7 +179,7 @@ async def unsubscribe(request: Request) -> Response:
     person = unsubscribed(secret, request.query_params.get("token", ""))
     if person is None:
         raise NotFoundError("This link does not end anybody's mails. Sign in and change how you are mailed.")
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         await session.execute(_WISH, (person, "never"))
         await session.commit()
     return Response(canonical({"mail": "never"}), 200, None, "application/json")

@@ -60,7 +60,7 @@ async def own_page(
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     person, _ = in_person(call)
     limit, after = limit_of(request), id_after(request)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         rows = await rows_of(session, person, after=after, limit=limit + 1)
     following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
     body = {"items": [shown(row, call) for row in rows[:limit]], "next": following}

@@ -62,7 +62,7 @@ async def list_people(request: Request) -> Response:
     require_known_parameters(request, frozenset({"cursor", "limit"}))
     limit = limit_of(request)
     params = {**_sees(call), "limit": limit + 1, "after": id_after(request)}
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         rows = await session.all(
             f"select p.id, p.doc from state.person p where {_SHARED} "
             "and (%(after)s::uuid is null or p.id > %(after)s) order by p.id limit %(limit)s",
@@ -77,7 +77,7 @@ async def get_person(request: Request, reference: str) -> Response:
     """One person."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         _, doc = await find_person(session, call, reference)
         doc = (await reveal(session, call.parts.vault, call.principal, [doc]))[0]
     return Response(doc, 200, None, "application/json")

@@ -62,7 +62,7 @@ async def get_policy(request: Request) -> Response:
     """The document in force."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         row = await session.one("select version, doc from state.policy where id = %s", (POLICY_ID,))
     version, doc = row or (0, json.dumps(None))
     return Response(doc, 200, {"ETag": etag(version)}, "application/json")
@@ -91,7 +91,7 @@ async def simulate(request: Request) -> Response:
     require_good_key(request)
     docs.require_json(request)
     said = parse_input(Simulate, await request.body())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         policy = await active_policy(session)
     given = said.model_dump(exclude={"impact_level", "uncertainty_level"})
     for name in ("fields", "first_set", "flags"):

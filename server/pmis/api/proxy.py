@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import UnauthenticatedError
 from pmis.policy.access import Role
 
@@ -148,7 +149,7 @@ async def principal_of(parts: Parts, user: ProxiedUser | None) -> Principal:
 
 
 async def _of_address(parts: Parts, address: str) -> UUID:
-    async with parts.database.read() as session:
+    async with parts.database.read(Reach.INSTANCE) as session:
         row = await session.one("select person_id from identity.credential where lower(email) = lower(%s)", (address,))
     if row is None:
         raise UnauthenticatedError(_NOBODY)

@@ -47,6 +47,6 @@ class Readings:
     @staticmethod
     async def write(call: Call, fact: Fact, project: UUID | None) -> None:
         """Write what the caller did with the log."""
-        async with call.parts.database.write() as session:
+        async with call.parts.database.write(call.reach) as session:
             record(session, "log", uuid7(), fact, origin=call.origin, project_id=project)
             await session.commit()

@@ -168,7 +168,7 @@ class Routes:
             **self.resource.fixed,
             **{name: given[name] for name in given if name in self.resource.listing.filters},
         }
-        async with call.parts.database.read() as session:
+        async with call.parts.database.read(call.reach) as session:
             if "project" in given:
                 projects = [await project_named(session, call.principal, given["project"])]
             else:
@@ -195,7 +195,7 @@ class Routes:
         """One record, now or as it stood."""
         call = await caller(request)
         require_known_parameters(request, frozenset({"as_of"}))
-        async with call.parts.database.read() as session:
+        async with call.parts.database.read(call.reach) as session:
             identity, doc = await self.find(session, call.principal, reference)
             if "as_of" in request.query_params:
                 at = moment(request.query_params["as_of"], "as_of")
@@ -216,7 +216,7 @@ class Routes:
         """The record's life and that of what belongs to it, the newest first."""
         call = await caller(request)
         require_known_parameters(request, frozenset({"cursor", "limit"}))
-        async with call.parts.database.read() as session:
+        async with call.parts.database.read(call.reach) as session:
             identity, _ = await self.find(session, call.principal, reference)
             body, following = await events_page(
                 session,
@@ -232,7 +232,7 @@ class Routes:
         """What the life cycle allows next, and what each step needs."""
         call = await caller(request)
         require_known_parameters(request, frozenset())
-        async with call.parts.database.read() as session:
+        async with call.parts.database.read(call.reach) as session:
             _, doc = await self.find(session, call.principal, reference)
             policy = await active_policy(session)
             record = json.loads(doc)

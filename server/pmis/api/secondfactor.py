@@ -30,6 +30,7 @@ from pmis.identity.apitokens import revoke_all
 from pmis.identity.models import MAX_PASSWORD
 from pmis.identity.passwords import verify_password
 from pmis.identity.secondfactor import WrongCodeError
+from pmis.kit.db import Reach
 from pmis.kit.errors import ForbiddenError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Fact, Origin
@@ -128,7 +129,7 @@ async def has_proved(call: Call) -> bool:
     """The same; where this process knows of no proof the session is read: another may have been given it just now."""
     if call.session is None or is_recent(call):
         return call.session is not None
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         proved = await sessions.proved_at(session, call.session.id)
     return proved is not None and proved >= _lately(call)
 
@@ -164,7 +165,7 @@ async def require_code_or_recent(call: Call) -> None:
     person = call.principal.person_id
     if person is None or await has_proved(call):
         return
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         if await secondfactor.is_on(session, person):
             raise StepUpNeededError
 
@@ -177,14 +178,14 @@ async def prove_second_factor(request: Request, principal: Principal, code: str 
     parts, person = parts_of(request), principal.person_id
     if person is None:
         return False
-    async with parts.database.read() as session:
+    async with parts.database.read(Reach.INSTANCE) as session:
         if not await secondfactor.is_on(session, person):
             return False
     if code is None:
         raise SecondFactorNeededError("Give `code` too: what your authenticator shows, or a recovery code.")
     taken = await parts.attempts.take_code(address=address_of(request), person=person)
     origin = origin_of(request, principal)
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         good = await secondfactor.take(session, parts.vault, person, code, now=parts.clock.now(), origin=origin)
         if not good:
             # Whoever guesses codes has not shown to be the person, and is not written down as them.
@@ -211,11 +212,11 @@ async def reauthenticate(request: Request) -> Response:
     said = parse_input(Reauthentication, await request.body())
     parts = call.parts
     taken = await parts.attempts.take("password", address=address_of(request), account=str(person))
-    async with parts.database.read() as session:
+    async with parts.database.read(Reach.INSTANCE) as session:
         row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
     if not await verify_password(row[0] if row else None, said.password):
         SIGN_IN_FAILURES.labels("password").inc()
-        async with parts.database.write() as session:
+        async with parts.database.write(Reach.INSTANCE) as session:
             fact = Fact("signin.failed", {"person_id": str(person), "because": "reauthentication"})
             record(session, "signin", uuid7(), fact, origin=call.origin, project_id=None)
             await session.commit()
@@ -223,7 +224,7 @@ async def reauthenticate(request: Request) -> Response:
     await parts.attempts.give_back(taken)
     await prove_second_factor(request, call.principal, said.code)
     now = parts.clock.now()
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         cookie = await sessions.prove_again(session, current.id, person, now=now, origin=call.origin)
         await session.commit()
     parts.watch.tell(person)
@@ -239,7 +240,7 @@ async def get_second_factor(request: Request) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     person, _ = in_person(call)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         since, left = await secondfactor.standing(session, person)
     told = {"enabled": since is not None, "since": since.isoformat() if since else None}
     return json_answer({**told, "recovery_codes_left": left})
@@ -250,7 +251,7 @@ async def begin_second_factor(request: Request) -> Response:
     call, person, _ = await own_write(request)
     await require_recent(call)
     parts = call.parts
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         secret, uri = await secondfactor.enrol(session, parts.vault, person, call.principal.name, parts.clock.now())
         await session.commit()
     return json_answer({"secret": secret, "uri": uri})
@@ -263,7 +264,7 @@ async def confirm_second_factor(request: Request) -> Response:
     await require_recent(call)
     parts, now = call.parts, call.parts.clock.now()
     taken = await parts.attempts.take_code(address=address_of(request), person=person)
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         codes = await secondfactor.confirm(session, parts.vault, person, said.code, now=now, origin=call.origin)
         ended = await sessions.end_all(
             session, person, why="second_factor", now=now, origin=call.origin, but=current.id
@@ -280,7 +281,7 @@ async def remove_second_factor(request: Request) -> Response:
     said = parse_input(SecondFactorGiven, await request.body() or b"{}")
     await require_recent(call)
     await prove_second_factor(request, call.principal, said.code)
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         removed = await secondfactor.remove(session, person, because="own", origin=call.origin)
         await session.commit()
     return json_answer({"removed": int(removed)})
@@ -289,14 +290,14 @@ async def remove_second_factor(request: Request) -> Response:
 async def reset_second_factor(request: Request, reference: str) -> Response:
     """Take away the second factor of somebody who lost it."""
     call, own, _ = await own_write(request)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         person, _ = await find_person(session, call, reference)
     authorize(call.principal, Action.ADMINISTER, None)
     if person == own:
         raise ForbiddenError("Another administrator resets yours; with a code you remove it yourself.")
     await require_recent(call)
     now = call.parts.clock.now()
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         removed = await secondfactor.remove(session, person, because="reset", origin=call.origin)
         if removed:
             # Whoever signed in with it has to sign in anew: it may have been lost to somebody.

@@ -33,6 +33,7 @@ from pmis.identity import sessions
 from pmis.identity.models import MAX_PASSWORD, NewPassword
 from pmis.identity.passwords import hash_password_soon, needs_rehash, verify_password
 from pmis.identity.principals import load_principal
+from pmis.kit.db import Reach
 from pmis.kit.errors import BusyError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.kit.text import Line  # noqa: TC001
@@ -202,7 +203,7 @@ async def login(request: Request) -> Response:
         raise
     origin = origin_of(request, principal)
     begin = sessions.begin_in_browser if said.session == "cookie" else sessions.begin
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         await sessions.require_unchanged(session, principal, encoded, second_factor=proved)
         begun = begin(
             session,
@@ -231,7 +232,7 @@ async def _authenticated(request: Request, said: Login) -> tuple[Principal, str]
     A failure is an event, which tells neither address nor account.
     """
     parts = parts_of(request)
-    async with parts.database.read() as session:
+    async with parts.database.read(Reach.INSTANCE) as session:
         row = await session.one(
             "select person_id, password_hash from identity.credential where lower(email) = lower(%s)", (said.email,)
         )
@@ -241,7 +242,7 @@ async def _authenticated(request: Request, said: Login) -> tuple[Principal, str]
         await _record_failure(request, said, "wrong")
         raise UnauthenticatedError("The e-mail address or the password is wrong.")
     try:
-        async with parts.database.read() as session:
+        async with parts.database.read(Reach.INSTANCE) as session:
             principal = await load_principal(session, row[0])
     except UnauthenticatedError:
         SIGN_IN_FAILURES.labels("not_active").inc()
@@ -258,7 +259,7 @@ async def _rehash(parts: Parts, person: UUID, encoded: str, password: str) -> st
     The hash that is kept, if the password fits it: another sign-in may just have done the same.
     """
     hashed = await hash_password_soon(password)
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         kept = await session.execute(
             "update identity.credential set password_hash = %s where person_id = %s and password_hash = %s",
             (hashed, person, encoded),
@@ -278,7 +279,7 @@ async def _record_failure(request: Request, said: Login, because: str) -> None:
         "because": because,
     }
     origin = Origin(sessions.SIGN_IN, source_of(request), request.scope["correlation_id"])
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         record(session, "signin", uuid7(), Fact("signin.failed", payload), origin=origin, project_id=None)
         await session.commit()
 
@@ -289,7 +290,7 @@ async def refresh(request: Request) -> Response:
     said = parse_input(Refresh, await request.body())
     parts = parts_of(request)
     taken = await parts.attempts.take("refresh", address=address_of(request))
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         granted = await sessions.refresh(
             session,
             said.refresh_token,
@@ -315,18 +316,18 @@ async def change_password(request: Request) -> Response:
     parts = call.parts
     await require_code_or_recent(call)
     taken = await parts.attempts.take("password", address=address_of(request), account=str(person))
-    async with parts.database.read() as session:
+    async with parts.database.read(Reach.INSTANCE) as session:
         row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
     if not await verify_password(row[0] if row else None, said.current_password) or row is None:
         SIGN_IN_FAILURES.labels("password").inc()
-        async with parts.database.write() as session:
+        async with parts.database.write(Reach.INSTANCE) as session:
             fact = Fact("signin.failed", {"person_id": str(person), "because": "current_password"})
             record(session, "signin", uuid7(), fact, origin=call.origin, project_id=None)
             await session.commit()
         raise sessions.WrongPasswordError("The current password is wrong.")
     hashed = await hash_password_soon(said.new_password)
     now = parts.clock.now()
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         changed = await session.execute(
             "update identity.credential set password_hash = %s, changed_at = %s "
             "where person_id = %s and password_hash = %s",
@@ -350,7 +351,7 @@ async def logout(request: Request) -> Response:
     call, person, current = await own_write(request)
     said = parse_input(Logout, await request.body() or b"{}")
     now = call.parts.clock.now()
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         if said.everywhere:
             ended = await sessions.end_all(session, person, why="logout", now=now, origin=call.origin)
         else:
@@ -388,7 +389,7 @@ async def end_session(request: Request, session_id: str) -> Response:
     wanted = uuid_or_none(session_id)
     if wanted is None:
         raise NotFoundError("There is no such session.")
-    async with call.parts.database.write() as session:
+    async with call.parts.database.write(call.reach) as session:
         await sessions.end_one(
             session, wanted, person, why="ended_elsewhere", now=call.parts.clock.now(), origin=call.origin
         )

@@ -17,6 +17,7 @@ from pmis.api.resources import id_after, limit_of, next_link, project_named, rea
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.kit.canonical import canonical
+from pmis.kit.db import Reach
 from pmis.kit.egress import require_good
 from pmis.kit.errors import InvalidInputError, NotFoundError, StaleVersionError
 from pmis.kit.paging import decode_cursor, encode_cursor, foreign_cursor
@@ -235,7 +236,7 @@ async def list_webhooks(request: Request) -> Response:
     require_known_parameters(request, frozenset({"project", "cursor", "limit"}))
     limit, after = limit_of(request), id_after(request)
     given = request.query_params.get("project")
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         only = await project_named(session, call.principal, given) if given is not None else None
         mine = await readable_projects(session, call.principal, Action.CONFIGURE)
         rows = await session.all(
@@ -266,13 +267,13 @@ async def create_webhook(request: Request) -> Response:
     parts = call.parts
     project = None
     if said.project is not None:
-        async with parts.database.read() as session:
+        async with parts.database.read(Reach.INSTANCE) as session:
             project = await project_named(session, call.principal, said.project)
     authorize(call.principal, Action.ADMINISTER if project is None else Action.CONFIGURE, project)
     await require_recent(call)
     _require_good(parts.settings, said.url)
     wish = Wish(said.url, said.description, sorted(set(said.types)), said.include_payload)
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         hook, secret = await webhooks.make(
             session, parts.vault, call.principal, project=project, wish=wish, origin=call.origin
         )
@@ -286,7 +287,7 @@ async def get_webhook(request: Request, webhook_id: str) -> Response:
     """One webhook."""
     call = await caller(request)
     require_known_parameters(request, frozenset())
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         hook = await webhooks.find(session, call.principal, uuid_or_none(webhook_id))
     body = canonical(shown(hook, call.parts.clock.now()))
     return Response(body, 200, {"ETag": etag(hook.version)}, "application/json")
@@ -299,7 +300,7 @@ async def patch_webhook(request: Request, webhook_id: str) -> Response:
     docs.require_json(request)
     said = parse_input(WebhookPatch, await request.body())
     identity, seen = uuid_or_none(webhook_id), if_match(request)
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         await webhooks.find(session, call.principal, identity)
     if any(getattr(said, name) is not None for name in ("url", "types", "include_payload")) or said.enabled:
         await require_recent(call)
@@ -349,10 +350,10 @@ async def change_secret(request: Request, webhook_id: str) -> Response:
     docs.require_json(request)
     said = parse_input(WebhookSecretChange, await request.body() or b"{}")
     identity, parts = uuid_or_none(webhook_id), call.parts
-    async with parts.database.read() as session:
+    async with parts.database.read(Reach.INSTANCE) as session:
         await webhooks.find(session, call.principal, identity)
     await require_recent(call)
-    async with parts.database.write() as session:
+    async with parts.database.write(Reach.INSTANCE) as session:
         hook = await webhooks.find(session, call.principal, identity, lock=True)
         after, secret = await webhooks.rotate(
             session, parts.vault, hook, overlap=timedelta(hours=said.overlap_hours), origin=call.origin
@@ -392,7 +393,7 @@ async def list_deliveries(request: Request, webhook_id: str) -> Response:
         after = decode_cursor(cursor, "-number", 1)[0]
         if not isinstance(after, int) or not 0 < after < 1 << 62:
             raise foreign_cursor()
-    async with call.parts.database.read() as session:
+    async with call.parts.database.read(call.reach) as session:
         hook = await webhooks.find(session, call.principal, uuid_or_none(webhook_id))
         rows = await _told(session, call, hook.id, after=after, state=state, limit=limit + 1)
     following = encode_cursor("-number", [rows[limit - 1][0]]) if len(rows) > limit else None

@@ -8,6 +8,8 @@ from uuid import UUID  # noqa: TC003 - Typer reads the annotations
 
 import typer
 
+from pmis.kit.db import Reach
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -179,7 +181,7 @@ def replay(
         database = Database(load_settings().app_dsn, size=1, role="pmis_app")
         await database.open()
         try:
-            async with database.snapshot() as session:
+            async with database.snapshot(Reach.INSTANCE) as session:
                 return await check_replay(
                     session, PROJECTIONS, progress=(lambda _, count: show(count)) if show else None
                 )

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from pmis.identity.sessions import digest_of
 from pmis.identity.watch import Remembered, Watch
+from pmis.kit.db import Reach
 from pmis.kit.errors import ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Fact
@@ -227,7 +228,7 @@ class ApiTokens:
         if token.last_used_at is not None and now - token.last_used_at < USED:
             return
         told = self._watch.told
-        async with self._database.write() as session:
+        async with self._database.write(Reach.INSTANCE) as session:
             await session.execute(
                 "update identity.api_token set last_used_at = %s "
                 "where id = %s and (last_used_at is null or last_used_at <= %s)",
@@ -241,7 +242,7 @@ class ApiTokens:
         if known is not None:
             return known
         told = self._watch.told
-        async with self._database.read() as session:
+        async with self._database.read(Reach.INSTANCE) as session:
             row = await session.one(
                 "select id, person_id, name, scopes, expires_at, last_used_at, ended_at is null "
                 "from identity.api_token where digest = %s",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import TooManyAttemptsError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Attempts:
             subjects = [bytes.fromhex(self.digest(kind, text)) for kind, text, _ in pairs]
             limits = [limit for *_, limit in pairs]
             # A statement of its own: that it was tried counts, whatever becomes of the request.
-            async with self._database.read() as session:
+            async with self._database.read(Reach.INSTANCE) as session:
                 row = await session.one("select identity.attempt(%s, %s, %s)", (subjects, limits, window))
             if row is not None and row[0] > 0:
                 await self.give_back(taken)
@@ -92,7 +93,7 @@ class Attempts:
 
     async def give_back(self, taken: Taken) -> None:
         """It was a good attempt: it does not count."""
-        async with self._database.read() as session:
+        async with self._database.read(Reach.INSTANCE) as session:
             for subjects, limits, window in taken.budgets:
                 await session.execute("select identity.give_back(%s, %s, %s)", (subjects, limits, window))
 

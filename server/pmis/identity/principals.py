@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from pmis.identity.watch import Remembered, Watch
+from pmis.kit.db import Reach
 from pmis.kit.errors import UnauthenticatedError
 from pmis.policy.access import Principal, Role
 
@@ -59,7 +60,7 @@ class Principals:
         if known is not None:
             return known
         told = self._watch.told
-        async with self._database.read() as session:
+        async with self._database.read(Reach.INSTANCE) as session:
             principal = await load_principal(session, person_id)
         self._known.put(person_id, person_id, principal, told)
         return principal

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pmis.identity.watch import Remembered, Watch
+from pmis.kit.db import Reach
 from pmis.kit.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Actor, Fact, Origin
@@ -425,7 +426,7 @@ class Sessions:
         if known is not None:
             return known
         told = self._watch.told
-        async with self._database.read() as session:
+        async with self._database.read(Reach.INSTANCE) as session:
             row = await session.one(statement, (key,))
         if row is None:
             return None

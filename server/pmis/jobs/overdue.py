@@ -6,6 +6,7 @@ from datetime import datetime  # noqa: TC003 - Pydantic reads it
 from typing import TYPE_CHECKING, Any, Final
 
 from pmis.jobs.registry import Payload, job
+from pmis.kit.db import Reach
 from pmis.ledger.event import Origin
 from pmis.task.escalation import ACTOR, climb, find, ladder_at
 
@@ -30,12 +31,12 @@ class Morning(Payload):
 async def check_overdue_tasks(said: Morning, work: Work) -> dict[str, Any]:
     """Take each overdue task one rung up the ladder. Done again, on the same day it climbs nothing."""
     origin = Origin(ACTOR, "job", work.job.correlation_id)
-    async with work.database.read() as session:
+    async with work.database.read(Reach.INSTANCE) as session:
         ladder = await ladder_at(session, said.slot)
     climbed = 0
     after: tuple[UUID, UUID] | None = None
     while True:
-        async with work.database.read() as session:
+        async with work.database.read(Reach.INSTANCE) as session:
             found = await find(session, ladder, after=after, limit=AHEAD)
         for start in range(0, len(found), BATCH):
             tasks = [task for _, task in found[start : start + BATCH]]

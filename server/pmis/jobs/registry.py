@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pmis.kit.canonical import canonical
+from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Work(Tools):
 
     def write(self) -> AbstractAsyncContextManager[WriteSession]:
         """A transaction of the application; the handler commits it. For effects that a key of their own makes once."""
-        return self.database.write()
+        return self.database.write(Reach.INSTANCE)
 
     def finish(self, session: WriteSession, result: Mapping[str, Any] | None = None) -> None:
         """End the job in the transaction of its effect, so that both happen or neither.
@@ -97,7 +98,7 @@ class Work(Tools):
     async def tell(self, done: int, total: int | None = None, text: str = "") -> None:
         """Say how far it is, for whoever watches; raises AttemptOverError when nobody waits for this attempt."""
         progress = {"done": done, "total": total, "text": text}
-        async with self.database.read() as session:
+        async with self.database.read(Reach.INSTANCE) as session:
             row = await session.one(
                 "select jobs.tell(%s, %s, %s)", (self.job.id, self.job.attempt, json.dumps(progress))
             )

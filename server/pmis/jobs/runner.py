@@ -21,7 +21,7 @@ from pmis.jobs.registry import AttemptOverError, GiveUpError, Job, Tools, Work
 from pmis.kit import faults, traces
 from pmis.kit.canonical import canonical
 from pmis.kit.clock import Clock
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.errors import BusyError, PmisError, UnavailableError
 from pmis.kit.logs import CORRELATION
 from pmis.ledger.vault import Vault
@@ -211,7 +211,7 @@ class Runner:
         values = (identity, self._settings.job_lease_seconds, self._name)
         for tries in range(_POOL + 1):
             try:
-                async with self.tools.database.write() as session:
+                async with self.tools.database.write(Reach.INSTANCE) as session:
                     row = await session.one(_CLAIM, values)
                     await session.commit()
                     return row
@@ -250,7 +250,7 @@ class Runner:
                 work.finish(session, result)
                 await session.commit()
             return
-        async with self.tools.database.read() as session:
+        async with self.tools.database.read(Reach.INSTANCE) as session:
             row = await session.one("select status from jobs.job where id = %s", (work.job.id,))
         if row is not None and row[0] == "running":
             message = f"{kind.name} said that it was finished, and did not commit that"
@@ -290,7 +290,7 @@ class Runner:
         until = time.monotonic() + _RECORDING_SECONDS
         while True:
             try:
-                async with self.tools.database.write() as session:
+                async with self.tools.database.write(Reach.INSTANCE) as session:
                     row = await session.one(statement, values)
                     await session.commit()
                     return row

@@ -1,7 +1,9 @@
 """The database: one pool of psycopg connections, and two kinds of session on it.
 
 A `ReadSession` runs each statement on its own. A `WriteSession` is one transaction at READ COMMITTED: nothing below the
-edge commits it, and leaving it without `commit()` takes everything back. Conflicts that PostgreSQL reports (a lock
+edge commits it, and leaving it without `commit()` takes everything back. Either is opened for a `Reach`: the projects
+whose rows PostgreSQL lets it reach. That travels in the message that a statement or a transaction begins with, and
+ends with it, so that no connection keeps another caller's. Conflicts that PostgreSQL reports (a lock
 not given in time, a deadlock, a full disk, a lost server) become problems with a stable code.
 """
 
@@ -9,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, LiteralString, Self, TypeVar, cast
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final, LiteralString, Self, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
@@ -23,6 +26,7 @@ from pmis.kit.wire import Result, Row, Statement, Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+    from uuid import UUID
 
     from pmis.kit.settings import Settings
     from pmis.kit.wire import Params
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BEGIN: Final[Statement] = ("begin", None)
+_SNAPSHOT: Final[Statement] = ("begin isolation level repeatable read", None)
 _ROLLBACK: Final[Statement] = ("rollback", None)
 _OPEN: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _MOVED = "PM001"
@@ -44,6 +49,40 @@ _DOWN = (
     errors.QueryCanceled,
     errors.InvalidSqlStatementName,
 )
+
+
+_REACHING: Final = "select set_config('pmis.reach', %s, true)"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which projects' rows a session may reach, as the policies of the tables read it (`pmis.reach`).
+
+    Without one they refuse every statement. `text` is an array of ids, or `*`.
+    """
+
+    text: str
+
+    INSTANCE: ClassVar[Reach]
+    """Every project: for whoever looks after the instance, and for what comes before it is known who asks."""
+
+    @staticmethod
+    def of(projects: frozenset[UUID]) -> Reach:
+        """These projects, and what belongs to the instance itself."""
+        return _reach_of(projects)
+
+    @property
+    def statement(self) -> Statement:
+        """The call that puts it in place until the transaction ends."""
+        return _REACHING, (self.text,)
+
+
+Reach.INSTANCE = Reach("*")
+
+
+@lru_cache(maxsize=1000)
+def _reach_of(projects: frozenset[UUID]) -> Reach:
+    return Reach("{" + ",".join(sorted(str(project) for project in projects)) + "}")
 
 
 def translate(error: psycopg.Error | PoolTimeout) -> Exception:
@@ -101,7 +140,15 @@ class Session:
 
 
 class ReadSession(Session):
-    """Reads only: each statement sees the newest committed state."""
+    """Reads only: each statement sees the newest committed state, within the reach that it brings with it."""
+
+    def __init__(self, connection: Connection, reach: Reach) -> None:
+        """Wrap a connection that the caller keeps open."""
+        super().__init__(connection)
+        self._reach = reach.statement
+
+    async def _run(self, statement: str, params: Params = None) -> Result:
+        return (await self.connection.wire.ask(self._reach, (statement, params), calls=1))[1]
 
 
 class WriteSession(Session):
@@ -116,9 +163,10 @@ class WriteSession(Session):
     first: Any
     """What the statement answered that the transaction was begun with."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, reach: Reach) -> None:
         """Wrap a connection; `begin()` opens the transaction."""
         super().__init__(connection)
+        self._reach = reach
         self._deferred: list[Statement] = []
         self._ahead: tuple[Statement, list[Row]] | None = None
 
@@ -128,9 +176,10 @@ class WriteSession(Session):
         What was read ahead is answered to the first `all()` that asks for the very same.
         """
         call, values = first or ("null", ())
-        opened = [_BEGIN, (f"select transaction_timestamp(), {call}", values), *((ahead,) if ahead else ())]
+        begin = f"select set_config('pmis.reach', %s, true), transaction_timestamp(), {call}"
+        opened = [_BEGIN, (begin, (self._reach.text, *(values or ()))), *((ahead,) if ahead else ())]
         _, begun, *read = await self.connection.wire.ask(*opened, calls=len(opened))
-        now, self.first = begun.rows[0]
+        _, now, self.first = begun.rows[0]
         self.now = now.astimezone(UTC)
         if ahead is not None:
             self._ahead = (ahead, read[0].rows)
@@ -211,25 +260,25 @@ class Database:
         await self.pool.close()
 
     @asynccontextmanager
-    async def read(self) -> AsyncGenerator[ReadSession]:
-        """A session for reads."""
+    async def read(self, reach: Reach) -> AsyncGenerator[ReadSession]:
+        """A session for reads within the reach."""
         try:
             connection = await self.pool.getconn()
             try:
-                yield ReadSession(connection)
+                yield ReadSession(connection, reach)
             finally:
                 await self.pool.putconn(connection)
         except (psycopg.Error, PoolTimeout) as error:
             raise translate(error) from error
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncGenerator[ReadSession]:
+    async def snapshot(self, reach: Reach) -> AsyncGenerator[Session]:
         """A session whose statements all see one moment (REPEATABLE READ); what it writes to scratch is taken back."""
         try:
             async with self.pool.connection() as connection:
-                await connection.execute("begin isolation level repeatable read")
                 try:
-                    yield ReadSession(connection)
+                    await connection.wire.ask(_SNAPSHOT, reach.statement, calls=2)
+                    yield Session(connection)
                 finally:
                     await connection.execute("rollback")
         except (psycopg.Error, PoolTimeout) as error:
@@ -237,13 +286,16 @@ class Database:
 
     @asynccontextmanager
     async def write(
-        self, first: Statement | None = None, ahead: Statement | None = None
+        self, reach: Reach, first: Statement | None = None, ahead: Statement | None = None
     ) -> AsyncGenerator[WriteSession]:
-        """One transaction; what was not committed when the block ends is taken back. See `WriteSession.begin()`."""
+        """One transaction within the reach; what was not committed when the block ends is taken back.
+
+        See `WriteSession.begin()`.
+        """
         try:
             connection = await self.pool.getconn()
             try:
-                session = WriteSession(connection)
+                session = WriteSession(connection, reach)
                 await session.begin(first, ahead)
                 yield session
             finally:
@@ -257,13 +309,13 @@ class Database:
 
 
 def in_transaction(dsn: str, work: Callable[[WriteSession], Awaitable[T]]) -> T:
-    """Do a command's work in one transaction of the application's role, and commit it."""
+    """Do a command's work, on the whole instance, in one transaction of the application's role, and commit it."""
 
     async def run() -> T:
         database = Database(dsn, size=1, role="pmis_app")
         await database.open()
         try:
-            async with database.write() as session:
+            async with database.write(Reach.INSTANCE) as session:
                 done = await work(session)
                 await session.commit()
                 return done

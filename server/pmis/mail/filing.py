@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pmis.email.models import EMAILS, Email
 from pmis.kit.canonical import canonical
+from pmis.kit.db import Reach
 from pmis.kit.errors import NotFoundError
 from pmis.kit.ids import derived_id
 from pmis.ledger.event import Actor, Fact, Origin
@@ -77,7 +78,7 @@ async def file(office: Office, identity: UUID, *, finish: Callable[[WriteSession
 
     `finish` is called before the last commit.
     """
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         inbound = await Inbound.load(session, identity)
     content = inbound.content
     if content is None:
@@ -88,7 +89,7 @@ async def file(office: Office, identity: UUID, *, finish: Callable[[WriteSession
         content = found.mail
     authentication = authenticate(content.headers, authserv_id=office.authserv_id, trusted=inbound.trusted)
     suggestions = [one.model_dump(mode="json") for one in suggestions_of(content.text)]
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await session.execute(
             "update mail.inbound set content = %s, authentication = %s, suggestions = %s, read_at = %s "
             "where id = %s and content is null",

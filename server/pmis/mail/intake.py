@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from pmis.jobs.queue import enqueue
+from pmis.kit.db import Reach
 from pmis.kit.errors import TooLargeError
 from pmis.kit.ids import uuid7
 
@@ -58,7 +59,7 @@ async def accept(database: Database, storage: Storage, delivery: Delivery, *, ma
     digest = await storage.put(delivery.raw)
     recipients = sorted({one[:_MAX_ADDRESS].lower() for one in delivery.recipients})[:_MAX_RECIPIENTS]
     correlation_id = delivery.correlation_id or f"mail-{uuid7()}"
-    async with database.write() as session:
+    async with database.write(Reach.INSTANCE) as session:
         row = await session.one(
             "insert into mail.inbound as known "
             "(id, source, digest, size, recipients, sender, peer, trusted, correlation_id) "

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError, TooLargeError, UnavailableError
 from pmis.kit.ids import uuid7
 from pmis.kit.logs import CORRELATION
@@ -73,7 +74,7 @@ class Handler:
         if place is None:
             return "550 5.1.1 This is not an address of this system."
         try:
-            async with self._desk.database.read() as session:
+            async with self._desk.database.read(Reach.INSTANCE) as session:
                 ours = await is_ours(session, place)
         except PmisError:
             return _LATER

@@ -11,6 +11,7 @@ from uuid import UUID  # noqa: TC003 - pydantic reads the annotations
 
 from pmis.identity.invitations import Invitation, Secrets, find
 from pmis.jobs.registry import GiveUpError, Payload, Work, job
+from pmis.kit.db import Reach
 from pmis.kit.errors import NotFoundError
 from pmis.notify.letter import hand_over, templates
 
@@ -37,7 +38,7 @@ class Sent(Payload):
 async def invite(said: Sent, work: Work) -> dict[str, Any]:
     """Mail the link, unless it was sent again since or is over; a second attempt sends the same mail."""
     settings = work.settings
-    async with work.database.read() as session:
+    async with work.database.read(Reach.INSTANCE) as session:
         try:
             head = await find(session, said.invitation_id)
         except NotFoundError:

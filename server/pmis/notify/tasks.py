@@ -9,6 +9,7 @@ from uuid import UUID  # noqa: TC003 - pydantic reads the annotations
 from pmis.approval.models import Approval
 from pmis.identity.principals import load_principal
 from pmis.jobs.registry import GiveUpError, Payload, Work, job
+from pmis.kit.db import Reach
 from pmis.kit.errors import UnauthenticatedError
 from pmis.notify.letter import Letter, compose, hand_over
 from pmis.notify.spread import MAIL, settle_overdue, tell_of, tell_of_overdue, wishes_of
@@ -107,7 +108,7 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
         address = await session.one("select email from identity.credential where person_id = %s", (said.person_id,))
         wish = (await wishes_of(session, [said.person_id])).get(said.person_id)
         await session.commit()
-    async with work.database.read() as session:
+    async with work.database.read(Reach.INSTANCE) as session:
         try:
             principal = await load_principal(session, said.person_id)
         except UnauthenticatedError:

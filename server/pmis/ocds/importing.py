@@ -21,6 +21,7 @@ from pmis.approval import decide
 from pmis.approval.change import Change
 from pmis.approval.propose import Request, Wanted, diffs, judge, propose, sealed
 from pmis.approval.registry import NOUNS
+from pmis.kit.db import Reach
 from pmis.kit.errors import BusyError, ConflictError, ForbiddenError, PmisError, StaleVersionError
 from pmis.kit.ids import uuid7
 from pmis.ocds.check import ItemError
@@ -308,7 +309,7 @@ async def _renamed(database: Database, project_id: UUID, steps: Sequence[Step]) 
     }
     if not processes:
         return []
-    async with database.read() as session:
+    async with database.read(Reach.of(frozenset({project_id}))) as session:
         found = await renamed(session, project_id, list(processes))
     return [
         ItemError(

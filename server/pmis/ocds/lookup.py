@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anyio import to_thread
 
+from pmis.kit.db import Reach
 from pmis.ocds.keys import KEY_LENGTH
 from pmis.ocds.mapping import Known, wanted
 
@@ -26,11 +27,11 @@ _PROCESS: Final = KEY_LENGTH - 65
 async def look_up(database: Database, vault: Vault, project_id: UUID, found: Sequence[FoundRelease]) -> Known:
     """What the project holds of the processes and parties in the releases, deleted records included."""
     prefixes = sorted(wanted(found).prefixes)
-    async with database.read() as session:
+    async with database.read(Reach.of(frozenset({project_id}))) as session:
         packages = await _of_processes(session, "package", project_id, prefixes)
         tasks = await _of_processes(session, "task", project_id, prefixes)
     then = await to_thread.run_sync(wanted, found, packages)
-    async with database.read() as session:
+    async with database.read(Reach.of(frozenset({project_id}))) as session:
         rows = await session.all(
             "select doc from state.party where project_id = %s and external_ref = any(%s)",
             (project_id, sorted(then.parties)),

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class ToldProgress(Progress):
     async def say(self, phase: Phase, done: int = 0, total: int = 0) -> None:
         """Keep it on a connection of its own."""
         with suppress(PmisError):
-            async with self._database.write() as session:
+            async with self._database.write(Reach.INSTANCE) as session:
                 if phase == "reading":
                     await session.execute(
                         "delete from ledger.import_progress where updated_at < clock_timestamp() - interval '1 day'"

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ async def _begin_policy(dsn: str) -> None:
     database = Database(dsn, size=1)
     await database.open()
     try:
-        async with database.write() as session:
+        async with database.write(Reach.INSTANCE) as session:
             await ensure_policy(session)
             await session.commit()
     finally:

@@ -15,6 +15,7 @@ import psycopg
 
 from pmis.api.app import create_app
 from pmis.identity.tokens import Tokens
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from tests.api.description import operations
 from tests.api.expect import CODE, NEVER
@@ -134,7 +135,7 @@ def prepared(database: TestDatabase) -> Ground:
             records.put("webhook", "live", (await make_webhook(office, "admin"))[0])
             records.put("invitation", "live", UUID(await make_invitation(office)))
             seal(database)
-            async with office.database.write() as session:
+            async with office.database.write(Reach.INSTANCE) as session:
                 person = await make_person(session, office.vault, "Fuzzer", instance_admin=True)
                 await make_member(session, office.vault, office.a.project, person, *EVERY_ROLE)
                 await session.commit()

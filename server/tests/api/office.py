@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from pmis.api.app import create_app
 from pmis.jobs.queue import enqueue
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import Settings, load_settings
 from pmis.ledger.checkpoint import signer_of
@@ -225,13 +225,13 @@ class Office:
     async def count(self, *tables: str) -> tuple[int, ...]:
         """How many rows the tables have; without names, those that any write would touch."""
         names = tables or ("ledger.event", "ledger.outbox", "ledger.idempotency", "ledger.vault", "identity.credential")
-        async with self.database.read() as session:
+        async with self.database.read(Reach.INSTANCE) as session:
             row = await session.one("select " + ", ".join(f"(select count(*) from {name})" for name in names))
         return row or ()
 
     async def sign_up(self, name: str, email: str, **rights: bool) -> UUID:
         """A person who can sign in with PASSWORD."""
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             person = await Console(session, self.vault, "tests", "tests").person(name, email, PASSWORD, **rights)
             await session.commit()
         return person.id
@@ -239,7 +239,7 @@ class Office:
     async def newcomer(self, *roles: str, world: World | None = None) -> str:
         """The name of a new member of a project, for tests that change what somebody may do."""
         name = f"newcomer-{secrets.token_hex(4)}"
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             self.people[name] = await make_person(session, self.vault, name)
             if roles:
                 await make_member(session, self.vault, (world or self.a).project, self.people[name], *roles)
@@ -251,7 +251,7 @@ class Office:
 async def make_staff(database: Database, vault: Vault, mark: str, **project: Any) -> World:
     """A project with a person for each role; the project and everybody in it carry the mark."""
     prefix = project.setdefault("prefix", new_prefix())
-    async with database.write() as session:
+    async with database.write(Reach.INSTANCE) as session:
         people = {name: await make_person(session, vault, f"{name.title()} {mark}") for name in STAFF}
         identity = await make_project(
             session, vault, **{"name": f"Project {mark}", "description": f"About {mark}", **project}
@@ -275,7 +275,7 @@ async def _mails(world: World, found: Records, files: Path) -> None:
 
 async def _climb(world: World, task: UUID, mark: str) -> None:
     """Let an overdue task climb the ladder by one rung."""
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         ladder = await ladder_at(session, datetime(2030, 1, 2, tzinfo=UTC))
         assert await climb(session, ladder, [task], origin=Origin(ACTOR, "job", f"ladder-{mark}")) == 1
         await session.commit()
@@ -301,7 +301,7 @@ async def furnish(world: World, mark: str, files: Path) -> Records:
     await waiting("package_type", "patch", lots.id, {"description": f"Changed {mark}"}, "admin")
     for name in STAFF:
         found.put("person", name, world.people[name])
-    async with world.database.read() as session:
+    async with world.database.read(Reach.INSTANCE) as session:
         for person, identity in await session.all(
             "select person_id, id from state.membership where project_id = %s", (world.project,)
         ):
@@ -412,7 +412,7 @@ async def furnish(world: World, mark: str, files: Path) -> Records:
 
     # --- approvals in each status ---
     await _approvals(world, mark, found)
-    async with world.database.read() as session:
+    async with world.database.read(Reach.INSTANCE) as session:
         row = await session.one(
             "select id, correlation_id from ledger.event where stream_id = %s order by position limit 1",
             (found.ids["package"]["live"],),
@@ -466,7 +466,7 @@ async def make_invitation(office: Office) -> str:
 
 async def make_job(office: Office, project: UUID | None, status: str, mark: str = "") -> UUID:
     """A job with what it was given: one that nobody has begun (`queued`), or that ended, and what went wrong."""
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         identity = enqueue(
             session, "test.nothing", {"mark": mark}, dedup=None, correlation_id="test", project_id=project
         )
@@ -542,7 +542,7 @@ async def open_office(database: TestDatabase, **settings: Any) -> AsyncGenerator
     try:
         marks = new_mark(), new_mark()
         a, b = [await make_staff(pool, vault, mark) for mark in marks]
-        async with pool.write() as session:
+        async with pool.write(Reach.INSTANCE) as session:
             people = {name: await make_person(session, vault, name.title(), **INSTANCE[name]) for name in INSTANCE}
             await session.commit()
         for world in (a, b):

@@ -15,7 +15,7 @@ import pytest
 from pmis.api.app import create_app
 from pmis.identity import apitokens
 from pmis.identity.apitokens import ApiToken
-from pmis.kit.db import WriteSession
+from pmis.kit.db import Reach, WriteSession
 from tests.api.expect import applied, ok, problem, waits
 from tests.api.office import PREFIX, make_token, serving, settings_for
 from tests.api.rows import ROWS, Place
@@ -42,7 +42,7 @@ async def ask(office: Office, token: str, method: str, path: str, json: Any = No
 
 
 async def facts(office: Office, token_id: UUID) -> list[tuple[str, str]]:
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         return [
             (row[0], row[1])
             for row in await session.all(
@@ -53,7 +53,7 @@ async def facts(office: Office, token_id: UUID) -> list[tuple[str, str]]:
 
 async def alter(office: Office, token_id: UUID, assignment: str, *values: Any) -> None:
     """Change what is kept of a token, as time would, and let the process read it afresh."""
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await session.execute(f"update identity.api_token set {assignment} where id = %s", (*values, token_id))
         await session.commit()
     office.parts.watch.tell(None)
@@ -69,7 +69,7 @@ class TestMaking:
         assert (made["scope"], made["projects"], made["last_used_at"]) == ("write", [str(office.a.project)], None)
         listed = ok(await office.get(who, "/tokens"))["items"]
         assert listed == [{name: value for name, value in made.items() if name != "token"}]
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             kept = await session.all(
                 "select t::text from identity.api_token t where id = %(id)s union all "
                 "select e::text from ledger.event e where stream_id = %(id)s",
@@ -184,7 +184,7 @@ class TestUsing:
 
     async def test_it_is_confined_to_its_projects(self, office: Office):
         who = await office.newcomer("operator")
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             from tests.builders import make_member
 
             await make_member(session, office.vault, office.b.project, office.person(who), "operator")
@@ -206,7 +206,7 @@ class TestUsing:
         identity, token = await make_token(office, "analyst")
 
         async def used() -> Any:
-            async with office.database.read() as session:
+            async with office.database.read(Reach.INSTANCE) as session:
                 row = await session.one("select last_used_at from identity.api_token where id = %s", (identity,))
             return row[0] if row else None
 
@@ -464,7 +464,7 @@ class TestEnding:
         kept, _ = await make_token(office, "analyst")
         old, _ = await make_token(office, "analyst")
         await alter(office, old, "expires_at = now() - interval '31 days'")
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             assert await apitokens.prune(session, now=office.parts.clock.now()) == 1
             await session.commit()
         left = {one["id"] for one in ok(await office.get("analyst", "/tokens?limit=200"))["items"]}

@@ -12,6 +12,7 @@ import pytest
 
 from pmis.api.app import create_app
 from pmis.identity.attempts import _network
+from pmis.kit.db import Reach
 from tests.api.expect import ok, problem
 from tests.api.office import PASSWORD, PREFIX, open_office, serving, settings_for
 
@@ -117,7 +118,7 @@ async def test_a_client_address_is_limited_whatever_accounts_it_tries(make_datab
                 for _ in range(5)
             ]
             assert tried == [401] * 3 + [429] * 2
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             rows = await session.all("select count(*) from identity.throttle")
         # Three accounts and one address to sign in, one to refresh: who was refused left nothing to count but a row.
         assert rows[0][0] <= 3 + 2 + 2

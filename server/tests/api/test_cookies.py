@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pmis.api import context
+from pmis.kit.db import Reach
 from tests.api.expect import ok, problem
 from tests.api.office import PASSWORD
 
@@ -163,7 +164,7 @@ async def test_a_token_counts_before_a_cookie_and_needs_no_origin(office: Office
 
 async def test_the_cookie_itself_is_not_kept(office: Office):
     cookie, identity = await signed_in(office)
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         row = await session.one("select s::text from identity.session s where id = %s", (identity,))
     value = cookie.partition("=")[2]
     assert row is not None

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from pmis.api import docs, problems
 from pmis.api.context import caller, parts_of, require_good_key, require_known_parameters
 from pmis.approval.governed import Input, parse_input
+from pmis.kit.db import Reach
 from pmis.kit.errors import ConflictError
 from tests.api.fuzzing import Ground, Judge, prepared
 from tests.api.garbage import Dump, send, throw
@@ -200,7 +201,7 @@ class TestPlantedFaults:
 
     def test_a_refusal_that_wrote(self, ground, monkeypatch):
         async def handler(call: Any) -> Response:
-            async with parts_of(call.request).database.write() as session:
+            async with parts_of(call.request).database.write(Reach.INSTANCE) as session:
                 statement = "insert into ledger.idempotency (actor, key, fingerprint) values (%s, %s, %s)"
                 await session.execute(statement, (call.principal.ref, call.correlation_id, b"x" * 32))
                 await session.commit()

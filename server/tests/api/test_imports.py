@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import BusyError
 from pmis.ocds.importing import REPORTED, prepare, submit
 from pmis.ocds.reader import read
@@ -452,7 +453,7 @@ class TestAtTheSameTime:
         await desk.propose("operator", "PATCH", f"/packages/{package['id']}", {"amount": "7.00"})
         before = await desk.counts()
         principal = await office.a.principal("operator")
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             with pytest.raises(BusyError, match=r"tender\.json: what it changes was changed while it was read"):
                 await submit(session, office.vault, principal, "test", planned)
         assert await desk.counts() == before
@@ -462,7 +463,7 @@ class TestAtTheSameTime:
         planned = await prepare(office.database, office.vault, office.a.project, SIX[0].read_bytes(), "plan.json")
         await desk.take(SIX[0])
         principal = await office.a.principal("operator")
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             with pytest.raises(BusyError):
                 await submit(session, office.vault, principal, "test", planned)
 
@@ -619,7 +620,7 @@ class TestProgress:
     async def test_it_is_told_while_the_import_runs(self, desk: Desk):
         """A lock that another holds stops it half way."""
         identity = str(uuid4())
-        async with desk.office.database.write() as session:
+        async with desk.office.database.write(Reach.INSTANCE) as session:
             await session.execute(
                 "select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"import {desk.office.a.project}",)
             )

@@ -13,6 +13,7 @@ import pytest
 
 from pmis.api import inbound
 from pmis.kit import signing
+from pmis.kit.db import Reach
 from pmis.mail.filing import file
 from tests.api.expect import problem
 from tests.api.office import WEBHOOK_SECRETS
@@ -40,7 +41,7 @@ async def send(
 
 
 async def kept(office: Office) -> int:
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         row = await session.one("select count(*) from mail.inbound where source = 'webhook'")
     assert row is not None
     return row[0]

@@ -12,6 +12,7 @@ import pytest
 from pmis.api.app import RESOURCES
 from pmis.api.approvals import LISTING as APPROVALS
 from pmis.api.audit import FILTERS as AUDIT_FILTERS
+from pmis.kit.db import Reach
 from tests.api.expect import applied, ok, problem, waits
 from tests.api.matrix import marks_of
 from tests.api.rows import UNKNOWN
@@ -357,7 +358,7 @@ class TestBundles:
     async def both(self, furnished: Office) -> str:
         """Somebody who is an analyst in both projects."""
         who = await furnished.newcomer("analyst")
-        async with furnished.database.write() as session:
+        async with furnished.database.write(Reach.INSTANCE) as session:
             from tests.builders import make_member
 
             await make_member(session, furnished.vault, furnished.b.project, furnished.people[who], "analyst")
@@ -388,7 +389,7 @@ class TestBundles:
 
     async def test_the_instance_is_not_changed_along_with_a_project(self, furnished: Office):
         """Else the deciders of the project would decide about the instance."""
-        async with furnished.database.write() as session:
+        async with furnished.database.write(Reach.INSTANCE) as session:
             from tests.builders import make_member, make_person
 
             person = await make_person(session, furnished.vault, "Both", instance_admin=True)

@@ -15,6 +15,7 @@ import pytest
 from pmis.identity import invitations
 from pmis.identity.invitations import INVITATIONS
 from pmis.identity.invitations import PREFIX as TOKEN
+from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
 from pmis.ledger.replay import differences_in_memory
 from pmis.ledger.store import entity_as_of
@@ -84,7 +85,7 @@ class Desk:
         return ok(await self.office.get(None, "/auth/me", headers=headers))
 
     async def events(self, *streams: str) -> list[tuple[str, dict[str, Any], str]]:
-        async with self.office.database.read() as session:
+        async with self.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select type, payload, actor from ledger.event where stream_id = any(%s) order by position",
                 ([UUID(one) for one in streams],),
@@ -94,7 +95,7 @@ class Desk:
     async def replayed(self, identity: str) -> None:
         """The tables are what the log makes of them: the invitation, and everything in the project."""
         project = self.office.a.project
-        async with self.office.database.snapshot() as session:
+        async with self.office.database.snapshot(Reach.INSTANCE) as session:
             head = await invitations.find(session, UUID(identity))
             assert head == await entity_as_of(session, INVITATIONS, head.id, datetime.max.replace(tzinfo=UTC))
             assert await differences_in_memory(session, PROJECTIONS, project_id=project) == []
@@ -115,7 +116,7 @@ class Desk:
 async def desk(office: Office) -> Desk:
     name = f"chief-{secrets.token_hex(4)}"
     office.people[name] = await office.sign_up("Chief", f"{name}@example.org", instance_admin=True)
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await make_member(session, office.vault, office.a.project, office.people[name], "admin")
         await session.commit()
     office.sign_in(name)
@@ -196,7 +197,7 @@ class TestTheWay:
     async def test_the_address_stands_in_no_event(self, desk: Desk):
         identity, email, token = await desk.sent("viewer")
         ok(await desk.accept(token), 201)
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all("select 1 from ledger.event where payload like %s", (f"%{email}%",))
             assert rows == []
             rows = await session.all("select 1 from ledger.event where payload like %s", (f"%{identity}%",))
@@ -279,7 +280,7 @@ class TestWhoMay:
 
 
 async def office_member(office: Office, who: str, project: UUID, *roles: str) -> None:
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await make_member(session, office.vault, project, office.person(who), *roles)
         await session.commit()
     office.parts.principals.forget(office.person(who))
@@ -344,10 +345,10 @@ class TestOver:
         _, _, other = await desk.sent("viewer")
         desk.age(identity)
         problem(await desk.accept(token), 401, "invitation_not_good")
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             assert await invitations.expire_due(session) == 1
             await session.commit()
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             assert await invitations.expire_due(session) == 0
             rows = await session.all("select 1 from identity.invited where email = %s", (email,))
         assert rows == []
@@ -362,7 +363,7 @@ class TestOver:
         answer, _ = await desk.invite(expires_in_days=2)
         await desk.confirm(answer)
         shown = ok(await office.get(desk.chief, f"/invitations/{answer['id']}"))
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             left = datetime.fromisoformat(shown["expires_at"]) - session.now
         assert timedelta(days=2) - timedelta(minutes=1) < left <= timedelta(days=2)
 
@@ -396,7 +397,7 @@ class TestBadTokens:
             headers={"X-Correlation-Id": correlation},
         )
         problem(answer, 401, "invitation_not_good")
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one("select type, payload from ledger.event where correlation_id = %s", (correlation,))
         assert row is not None
         assert (row[0], json.loads(row[1])["because"]) == ("signin.failed", "invitation")
@@ -404,7 +405,7 @@ class TestBadTokens:
     async def test_guesses_are_counted(self, office: Office, desk: Desk, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(office.parts.attempts, "_address", 2)
         monkeypatch.setattr(office.parts.attempts, "_window", 61.0)
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             await session.execute("delete from identity.throttle")
             await session.commit()
         _, _, token = await desk.sent()
@@ -412,7 +413,7 @@ class TestBadTokens:
             problem(await desk.accept(TOKEN + "A" * 64), 401)
         assert "retry-after" in (await desk.accept(token)).headers
         problem(await desk.accept(token), 429, "too_many_attempts")
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             await session.execute("delete from identity.throttle")
             await session.commit()
         ok(await desk.accept(token), 201)
@@ -500,7 +501,7 @@ class TestList:
     async def test_what_was_erased_is_shown_so_and_accepted_by_nobody(self, office: Office, desk: Desk):
         identity, _, token = await desk.sent()
         person = ok(await office.get(desk.chief, f"/invitations/{identity}"))["person_id"]
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             await office.vault.destroy(session, UUID(person))
             await session.commit()
         assert ok(await office.get(desk.chief, f"/invitations/{identity}"))["email"] is None

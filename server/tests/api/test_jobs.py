@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from tests.api.expect import ok, problem
 from tests.api.office import make_job
@@ -73,7 +74,7 @@ async def test_a_dead_letter_is_shown_watched_and_tried_again_once_by_key(office
     assert ok(first)["status"] == "queued"
     assert (await office.post("admin2", f"/jobs/{job}/retry", {}, headers=key)).content == first.content
     problem(await office.post("admin2", f"/jobs/{job}/retry", {}), 409, "conflict")
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all(
             "select actor, project_id from ledger.event where type = 'job.retried' and payload like %s", (f"%{job}%",)
         )
@@ -87,13 +88,13 @@ async def test_all_dead_letters_of_a_kind_are_tried_again_and_only_ones_own(offi
     assert ok(await office.post("operator", path, {})) == {"retried": []}
     assert mine <= set(ok(await office.post("admin2", path, {}))["retried"])
     assert ok(await office.post("admin2", path, {})) == {"retried": []}
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         assert await session.one("select status from jobs.job where id = %s", (theirs,)) == ("dead",)
     problem(await office.get("admin2", f"/jobs/{uuid7()}"), 404, "not_found")
 
 
 async def facts_of(office: Office, job: UUID) -> list[tuple[Any, ...]]:
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         return await session.all(
             "select type, actor, project_id, payload::json ->> 'kind', payload::json ->> 'reason' "
             "from ledger.event where stream_type = 'job' and stream_id = %s",
@@ -128,7 +129,7 @@ async def test_a_job_that_runs_is_not_cancelled(office: Office):
 
 async def test_a_dead_letter_that_is_dismissed_alarms_nobody_any_more(office: Office):
     async def alarming() -> int:
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one("select dead from jobs.lag()")
         assert row is not None
         return row[0]

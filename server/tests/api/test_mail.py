@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from pmis.api import mail
+from pmis.kit.db import Reach
 from pmis.mail.filing import email_id
 from tests.api.expect import applied, ok, problem, waits
 from tests.mail.post import Post, letter, parcel
@@ -104,7 +105,7 @@ def where(body: dict[str, Any]) -> tuple[Any, ...]:
 
 
 async def events_of(office: Office, identity: object) -> list[dict[str, Any]]:
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all(
             "select type, payload, actor, source from ledger.event where stream_id = %s order by stream_version",
             (identity,),
@@ -233,7 +234,7 @@ class TestMove:
             assert ((await post.email(waiting.id)).status, (await post.email(there)).status) == ("quarantined", "moved")
             ok(await office.post("admin", f"{path}/move", {"project": None}))
             assert ((await post.email(waiting.id)).status, (await post.email(there)).status) == ("moved", "quarantined")
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select id from state.email where doc::jsonb ->> 'inbound_id' = %s", (str(waiting.inbound_id),)
             )

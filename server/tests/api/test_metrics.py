@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from pmis.api.app import create_app
 from pmis.api.metrics import Figures
 from pmis.jobs.queue import enqueue
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.ids import uuid7
 from tests.api.expect import problem
 from tests.api.office import JWT_SECRET, PASSWORD, serving, settings_for
@@ -134,7 +134,7 @@ class TestInstall:
         figures: Figures = office.app.state.figures
         figures._asked = 0.0
         before = await read(office)
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             identity = enqueue(session, "upkeep.prune", {}, dedup=None, correlation_id="test")
             await session.commit()
         with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:

@@ -24,7 +24,7 @@ from pmis.api.app import create_app
 from pmis.approval.propose import active_policy
 from pmis.identity import watch
 from pmis.kit import listing
-from pmis.kit.db import Database, ReadSession
+from pmis.kit.db import Database, Reach, ReadSession
 from tests.api.office import PREFIX, open_office, serving, settings_for
 from tests.api.rows import ROWS, Place, Row
 from tests.builders import make_member
@@ -57,11 +57,11 @@ STEPS: Final = 220
 HOT: Final = 0.95
 _ENTRY: Final = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[(\d+)\] (?:\w+@(\w+) )?", re.MULTILINE)
 _STATEMENT: Final = re.compile(r"LOG:  (?:execute [^:]*|statement): (.*)", re.DOTALL)
-# Beginning and ending a transaction, and reading on from a cursor that was opened by a statement, ask nothing new; nor
-# does the listener of the process (`identity/watch.py`), which no request waits for.
+# Beginning and ending a transaction, saying how far it reaches, and reading on from a cursor that was opened by a
+# statement, ask nothing new; nor does the listener of the process (`identity/watch.py`), which no request waits for.
 _CONTROL: Final = re.compile(
     r"\s*(?:(?:begin|commit|rollback|start transaction|fetch|close|listen)\b"
-    r"|select transaction_timestamp\(\), null\s*$)",
+    r"|select set_config\('pmis.reach', \$1, true\)(?:, transaction_timestamp\(\), null)?\s*$)",
     re.IGNORECASE,
 )
 _WRITING: Final = re.compile(r"\b(?:insert|update|delete|append_event)\b", re.IGNORECASE)
@@ -231,7 +231,7 @@ async def test_every_route_that_reads_has_a_row(office: Office):
 async def test_reads_ask_little_count_nothing_and_open_no_connection(
     furnished: Office, record_property: Callable[[str, object], None]
 ):
-    async with furnished.database.read() as session:
+    async with furnished.database.read(Reach.INSTANCE) as session:
         await active_policy(session)  # parsed once in a process, and another database's may have come between
     async with written_down(furnished) as (client, log):
         gates = Gates(furnished, client, log)
@@ -272,7 +272,7 @@ async def test_a_crowd_of_readers_shares_the_pool(furnished: Office):
 async def test_an_inbox_of_several_projects_asks_no_more_than_one_of_one(make_database: Callable[[str], TestDatabase]):
     async with open_office(make_database("inbox")) as office:
         who = await office.newcomer("admin")
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             await make_member(session, office.vault, office.b.project, office.person(who), "admin")
             await session.commit()
         waiting = {str((await world.waiting()).id) for world in (office.a, office.b)}
@@ -328,11 +328,11 @@ class TestReadControls:
 
     async def test_a_connection_for_each_request_is_seen(self, furnished: Office, monkeypatch: pytest.MonkeyPatch):
         @asynccontextmanager
-        async def read(self: Database) -> AsyncGenerator[ReadSession]:
+        async def read(self: Database, reach: Reach) -> AsyncGenerator[ReadSession]:
             options: Any = self.pool.kwargs
             connection = await self.pool.connection_class.connect(str(self.pool.conninfo), **options)
             async with connection:
-                yield ReadSession(connection)
+                yield ReadSession(connection, reach)
 
         monkeypatch.setattr(Database, "read", read)
         monkeypatch.setattr(sys.modules[__name__], "CROWD", 5)

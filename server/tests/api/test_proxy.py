@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
+from pmis.kit.db import Reach
 from tests.api.expect import ok, problem
 from tests.api.office import PASSWORD, Office, open_office
 
@@ -72,7 +73,7 @@ class TestPeople:
             there, PROXY, "POST", "/packages", {**named(there.person("analyst")), **SAME}, {"title": "Through"}
         )
         ok(answer, 201)
-        async with there.database.read() as session:
+        async with there.database.read(Reach.INSTANCE) as session:
             row = await session.one("select actor from ledger.event order by position desc limit 1")
         assert row == (f"person:{there.person('analyst')}",)
 

@@ -11,6 +11,7 @@ import pytest
 
 from pmis.api import readings
 from pmis.api.readings import Readings
+from pmis.kit.db import Reach
 from pmis.kit.errors import UnavailableError
 from tests.api.expect import ok, problem
 from tests.api.office import open_office, seal
@@ -32,7 +33,7 @@ async def office(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[
 
 async def noted(office: Office) -> list[tuple[Any, ...]]:
     """Who read what: actor, project, what they did, what they asked."""
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all(
             "select actor, project_id, type, payload from ledger.event where stream_type = 'log' order by position"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.ledger.vault import PREFIX
 from tests.api.expect import applied, ok, problem, waits
 
@@ -22,7 +23,7 @@ def key() -> dict[str, str]:
 
 async def take_roles(office: Office, who: str, *roles: str) -> None:
     """Let an admin of the project give somebody other roles (none: they are out), agreed by another admin."""
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         row = await session.one(
             "select id from state.membership where person_id = %s and project_id = %s",
             (office.person(who), office.a.project),
@@ -106,7 +107,7 @@ class TestSecrets:
         answer = await office.post("analyst", "/parties", said, headers=headers)
         assert applied(answer, 201)["contacts"][0]["name"] == "Contact zq-secret"
         assert (await office.post("analyst", "/parties", said, headers=headers)).content == answer.content
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select convert_from(body, 'UTF8') from ledger.idempotency where key = %s",
                 (headers["Idempotency-Key"],),
@@ -119,7 +120,7 @@ class TestSecrets:
         headers = key()
         said = {"name": "A vendor", "kind": "vendor", "contacts": [{"name": "Contact zq-secret"}]}
         created = applied(await office.post("analyst", "/parties", said, headers=headers), 201)
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             await office.vault.destroy(session, created["id"])
             await session.commit()
         again = applied(await office.post("analyst", "/parties", said, headers=headers), 201)

@@ -16,6 +16,7 @@ from pmis.approval import decide
 from pmis.approval.errors import StepUpNeededError
 from pmis.identity import secondfactor
 from pmis.identity.secondfactor import code_at, step_of
+from pmis.kit.db import Reach
 from pmis.policy.levels import Level
 from tests.api.expect import ok, problem, waits
 from tests.api.office import PASSWORD, PREFIX, make_token, serving, settings_for
@@ -54,7 +55,7 @@ class Somebody:
     async def forget_last(self) -> None:
         """Let the codes taken until now lie further back, as after a few minutes."""
         self._ahead = 0
-        async with self.office.database.write() as session:
+        async with self.office.database.write(Reach.INSTANCE) as session:
             await session.execute(
                 "update identity.second_factor set last_step = last_step - 10 where person_id = %s", (self.person,)
             )
@@ -89,7 +90,7 @@ async def ann(office: Office) -> Somebody:
 
 async def told_of(office: Office, person: UUID) -> list[str]:
     """What the log says of somebody's second factor and failures, in order."""
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all(
             "select type, payload::jsonb ->> 'because' from ledger.event where payload::jsonb ->> 'person_id' = %s "
             "and stream_type in ('second_factor', 'signin') order by position",
@@ -100,7 +101,7 @@ async def told_of(office: Office, person: UUID) -> list[str]:
 
 async def make_stale(office: Office, session_id: str, minutes: float = 16) -> None:
     """Let the proof of a session lie further back."""
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await session.execute(
             "update identity.session set authenticated_at = authenticated_at - make_interval(secs => %s) where id = %s",
             (minutes * 60, session_id),
@@ -127,7 +128,7 @@ class TestSettingUp:
         assert await told_of(office, who.person) == ["second_factor.enabled"]
 
     async def test_the_secret_and_the_recovery_codes_are_not_kept_readable(self, ann: Somebody):
-        async with ann.office.database.read() as session:
+        async with ann.office.database.read(Reach.INSTANCE) as session:
             kept = await session.all(
                 "select f::text from identity.second_factor f union all select r::text from identity.recovery_code r "
                 "union all select v::text from ledger.vault v union all select e::text from ledger.event e "
@@ -299,7 +300,7 @@ async def chief(office: Office) -> Somebody:
     from tests.builders import make_member
 
     found = await somebody(office)
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await make_member(session, office.vault, office.a.project, found.person, "executive", "admin")
         await session.commit()
     office.parts.principals.forget()

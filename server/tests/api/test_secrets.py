@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pmis.kit.db import Reach
 from tests.api.expect import applied, ok, problem, waits
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Vendor:
         for who in ("admin", "executive"):
             answer = ok(await self.office.post(who, f"/approvals/{approval['id']}/approve", {}))
         self.id = answer["resource"]["id"]
-        async with self.office.database.read() as session:
+        async with self.office.database.read(Reach.INSTANCE) as session:
             row = await session.one("select doc from state.party where id = %s", (self.id,))
         assert row is not None
         doc = json.loads(row[0])
@@ -220,7 +221,7 @@ class TestCredentials:
             "/audit?type=person.created&limit=200",
         )
         shown = [answer, *[await office.get(who, path) for who in ("root", "inspector") for path in paths]]
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one(
                 "select password_hash from identity.credential where person_id = %s", (person["id"],)
             )

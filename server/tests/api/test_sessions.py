@@ -24,7 +24,7 @@ from pmis.api.app import create_app
 from pmis.identity import sessions, watch
 from pmis.identity.passwords import needs_rehash
 from pmis.identity.sessions import Client, Lifetimes
-from pmis.kit.db import WriteSession
+from pmis.kit.db import Reach, WriteSession
 from pmis.ledger.event import Actor, Origin
 from pmis.policy.access import Principal
 from tests.api.expect import ok, problem
@@ -69,7 +69,7 @@ async def renew(office: Office, token: str, **headers: str) -> httpx2.Response:
 
 async def facts(office: Office, session_id: str) -> list[str]:
     """The types of what the log says of a session."""
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all(
             "select type from ledger.event where stream_id = %s order by stream_version", (session_id,)
         )
@@ -78,7 +78,7 @@ async def facts(office: Office, session_id: str) -> list[str]:
 
 async def age(office: Office, session_id: str, seconds: float = 11) -> None:
     """Let the uses of a session's refresh tokens lie further back."""
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await session.execute(
             "update identity.refresh_token set used_at = used_at - make_interval(secs => %s) where session_id = %s",
             (seconds, session_id),
@@ -88,7 +88,7 @@ async def age(office: Office, session_id: str, seconds: float = 11) -> None:
 
 async def begun(office: Office, person: UUID) -> tuple[str, str]:
     """A session without the password, which takes long by design: its id and its refresh token."""
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         granted = sessions.begin(
             session,
             Principal("person", person, "Somebody"),
@@ -118,7 +118,7 @@ class TestSignIn:
         told = await sign_in(office, email)
         problem(await office.post(None, "/auth/login", {"email": email, "password": "wrong " + PASSWORD}), 401)
         problem(await office.post(None, "/auth/login", {"email": f"x{email}", "password": PASSWORD}), 401)
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             kept = await session.all(
                 "select t::text from identity.refresh_token t union all select s::text from identity.session s "
                 "union all select e::text from ledger.event e where e.type like 'si%%' or e.type like 'se%%' "
@@ -141,7 +141,7 @@ class TestSignIn:
                 headers={"X-Correlation-Id": correlation},
             )
             body = problem(answer, 401, "unauthenticated")
-            async with office.database.read() as session:
+            async with office.database.read(Reach.INSTANCE) as session:
                 row = await session.one(
                     "select type, payload::json, actor from ledger.event where correlation_id = %s", (correlation,)
                 )
@@ -198,7 +198,7 @@ class TestRefresh:
         problem(await renew(office, first), 401, "unauthenticated")
         problem(await office.get(None, "/auth/me", headers=bearer(told["access_token"])), 401)
         assert await facts(office, identity) == ["session.started", "refresh.reused", "session.ended"]
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one(
                 "select payload::json ->> 'session_id' from ledger.outbox where topic = 'refresh.reused' and key = %s",
                 (f"refresh.reused:{identity}",),
@@ -256,7 +256,7 @@ async def race(office: Office, token: str, **headers: str) -> list[httpx2.Respon
 async def families(office: Office, count: int) -> list[str]:
     """Race in so many families, first as one honest client, then as a thief; what went wrong."""
     wrong: list[str] = []
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         person = await make_person(session, office.vault, "Racer")
         await session.commit()
     for number in range(count):
@@ -367,7 +367,7 @@ class TestEnding:
                 "update identity.refresh_token set used_at = %s where session_id = %s and used_at is not null",
                 (now - timedelta(days=15), kept),
             )
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             assert await sessions.prune(session, now=now, lifetimes=LIFETIMES) == 1
             await session.commit()
         assert await facts(office, old) == ["session.started"]
@@ -542,7 +542,7 @@ class TestPassword:
         problem(await renew(office, there["refresh_token"]), 401)
         problem(await office.post(None, "/auth/login", {"email": email, "password": PASSWORD}), 401)
         ok(await office.post(None, "/auth/login", {"email": email, "password": self.NEW}))
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select type from ledger.event where actor = %s and type = 'password.changed'", (f"person:{person}",)
             )
@@ -581,7 +581,7 @@ class TestPassword:
         with psycopg.connect(office.test_database.app_dsn) as connection:
             connection.execute("update identity.credential set password_hash = %s where person_id = %s", (weak, person))
         await sign_in(office, email)
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one("select password_hash from identity.credential where person_id = %s", (person,))
         assert row is not None
         assert row[0] != weak

@@ -16,7 +16,7 @@ from pmis.identity import sessions as kept
 from pmis.identity.principals import load_principal
 from pmis.identity.providers import Provider
 from pmis.identity.secondfactor import code_at, step_of
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.ledger.event import Origin
 from pmis.ledger.vault import Vault
 from tests.api.expect import ok, problem, waits
@@ -83,7 +83,7 @@ class TestMeanwhile:
         who = await somebody(office)
         let_happen(monkeypatch, lambda: change(who))
         problem(await who.login(), 401, "changed_meanwhile")
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select id::text from identity.session where person_id = %s and ended_at is null", (who.person,)
             )
@@ -110,11 +110,11 @@ class TestMeanwhile:
 
         let_happen(monkeypatch, reached)
         now = office.parts.clock.now()
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             secret, _ = await secondfactor.enrol(session, office.vault, who.person, "Who", now)
             await session.commit()
         code = code_at(base64.b32decode(secret), step_of(now))
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             principal = await load_principal(session, who.person)
             origin = Origin(actor_of(principal), "api", "tests")
             await secondfactor.confirm(session, office.vault, who.person, code, now=now, origin=origin)
@@ -142,7 +142,7 @@ async def test_wrong_codes_are_few_in_a_day(ann: Somebody, a_day: int, then: int
 
 async def test_a_wrong_code_is_nobodys(ann: Somebody):
     problem(await ann.login("000000"), 403, "wrong_code")
-    async with ann.office.database.read() as session:
+    async with ann.office.database.read(Reach.INSTANCE) as session:
         row = await session.one(
             "select actor, payload::json ->> 'client' from ledger.event where type = 'signin.failed' "
             "and payload::json ->> 'person_id' = %s order by position desc limit 1",
@@ -196,13 +196,13 @@ async def test_the_last_administrator_stays_one_when_two_lose_the_right_at_once(
     vault, database = Vault(SECRET), Database(test_database.app_dsn, size=4, role="pmis_app")
     await database.open()
     try:
-        async with database.write() as session:
+        async with database.write(Reach.INSTANCE) as session:
             people = [await make_person(session, vault, name, instance_admin=True) for name in ("Ann", "Ben")]
             await session.commit()
         met = asyncio.Barrier(2)
 
         async def lose(person: Any) -> bool:
-            async with database.write() as session:
+            async with database.write(Reach.INSTANCE) as session:
                 principal = await load_principal(session, person)
                 await met.wait()
                 origin = Origin(actor_of(principal), "api", "tests")
@@ -212,7 +212,7 @@ async def test_the_last_administrator_stays_one_when_two_lose_the_right_at_once(
                 return moved
 
         assert sorted(await asyncio.gather(*map(lose, people))) == [False, True]
-        async with database.read() as session:
+        async with database.read(Reach.INSTANCE) as session:
             rows = await session.all("select 1 from state.person where instance_admin and active")
         assert len(rows) == 1
     finally:

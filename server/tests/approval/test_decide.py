@@ -21,6 +21,7 @@ from pmis.approval.errors import (
 from pmis.approval.policy import POLICY_ID
 from pmis.approval.propose import actor_of
 from pmis.approval.registry import NOUNS
+from pmis.kit.db import Reach
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Fact, Origin
@@ -193,7 +194,7 @@ class TestWaitsFor:
             principal = await world.principal(who)
             expected: list[UUID] = []
             for i, approval in enumerate(approvals):
-                async with world.database.write() as session:
+                async with world.database.write(Reach.INSTANCE) as session:
                     try:
                         await decide.say(
                             session, world.vault, await world.request(session, who), approval.id, "approve", recent=True
@@ -238,7 +239,7 @@ class TestDrift:
     async def _moves(self, world: World, package: UUID, **fields: tuple[Any, Any]) -> None:
         """The record moves on a way that knows nothing of approvals."""
         noun = NOUNS["package"]
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             principal = await world.principal("operator", session)
             row = await session.one("select doc from state.package where id = %s for update", (package,))
             assert row is not None
@@ -381,15 +382,15 @@ class TestTime:
     @pytest.mark.usefixtures("soon")
     async def test_what_is_due_is_ended_but_not_what_somebody_holds(self, world: World):
         held, free = await waiting(world), await waiting(world)
-        async with world.database.write() as holder:
+        async with world.database.write(Reach.INSTANCE) as holder:
             await holder.one("select 1 from state.approval where id = %s for update", (held.id,))
-            async with world.database.write() as session:
+            async with world.database.write(Reach.INSTANCE) as session:
                 assert await decide.expire_due(session) >= 1
                 await session.commit()
         assert (await world.approval(held)).is_open
         assert (await world.approval(free)).status == "expired"
         assert len(await world.outbox(f"ended:{free.id}")) == 1
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             await decide.expire_due(session)
             await session.commit()
         assert (await world.approval(held)).status == "expired"
@@ -428,7 +429,7 @@ class TestSilence:
             yield world
 
     async def escalate(self, world: World) -> int:
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             found = await decide.escalate_due(session)
             await session.commit()
         return found
@@ -477,7 +478,7 @@ class TestSilence:
         await world.withdraw("analyst", withdrawn)
         monkeypatch.undo()
         in_time = await waiting(world)
-        async with world.database.write() as holder:
+        async with world.database.write(Reach.INSTANCE) as holder:
             await holder.one("select 1 from state.approval where id = %s for update", (held.id,))
             assert await self.escalate(world) == 0
         assert await self.escalate(world) == 1

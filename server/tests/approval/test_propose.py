@@ -13,6 +13,7 @@ from pmis.approval.change import Change
 from pmis.approval.errors import AlreadyExistsError, NothingToChangeError, PolicyRefusedError
 from pmis.approval.propose import active_policy, preview, propose
 from pmis.approval.registry import NOUNS
+from pmis.kit.db import Reach
 from pmis.kit.errors import ForbiddenError, InvalidInputError, NotFoundError, StaleVersionError
 from pmis.kit.ids import uuid7
 from pmis.policy.access import Role
@@ -98,7 +99,7 @@ class TestRefusals:
 
     async def test_a_project_that_is_not_there(self, world: World):
         gone, before = uuid7(), await events(world)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             request = await world.request(session, "operator")
             # A role in a project that has no row: only a mistake elsewhere can bring it about.
             roles = {**request.principal.roles, gone: frozenset({Role.OPERATOR})}
@@ -109,10 +110,10 @@ class TestRefusals:
         assert await events(world) == before
 
     async def test_changes_of_two_projects_in_one_proposal(self, world: World):
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             other = await make_project(session, world.vault)
             await session.commit()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             request = await world.request(session, "operator")
             roles = {**request.principal.roles, other: frozenset({Role.OPERATOR})}
             request = replace(request, principal=replace(request.principal, roles=roles))
@@ -129,7 +130,7 @@ class TestFaultsOfOurs:
         with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute("delete from state.policy")
-        async with opened(database) as pool, pool.read() as session:
+        async with opened(database) as pool, pool.read(Reach.INSTANCE) as session:
             with pytest.raises(RuntimeError, match="run `pmis migrate`"):
                 await active_policy(session)
 
@@ -142,7 +143,7 @@ class TestFaultsOfOurs:
             patch={},
             base_version=0,
         )
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             request = await world.request(session, "operator")
             with pytest.raises(RuntimeError, match="package: a change caused no fact"):
                 preview(NOUNS["package"], None, [], change, request, session)

@@ -24,7 +24,7 @@ import uvicorn
 
 from pmis.api.app import create_app
 from pmis.cli import accounts, main
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.settings import load_settings
 from pmis.ledger.vault import Vault
 from pmis.ops.demo import PASSWORD, PEOPLE, load_into
@@ -91,7 +91,7 @@ async def _load_demo(database: TestDatabase) -> None:
     pool = Database(database.app_dsn, size=1, role="pmis_app")
     await pool.open()
     try:
-        async with pool.write() as session:
+        async with pool.write(Reach.INSTANCE) as session:
             await load_into(session, Vault(SECRET))
             await session.commit()
     finally:

@@ -9,6 +9,7 @@ import pytest
 
 from pmis.approval.errors import BadReferenceError
 from pmis.identity import handover
+from pmis.kit.db import Reach
 from pmis.kit.errors import InvalidInputError
 from pmis.notify.spread import whom_it_waits_for
 from pmis.policy.approvers import DecisionRefusedError
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def join(world: World, name: str, *roles: str, **rights: bool) -> UUID:
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         world.people[name] = await make_person(session, world.vault, name, **rights)
         if roles:
             await make_member(session, world.vault, world.project, world.people[name], *roles)
@@ -50,13 +51,13 @@ async def handed(world: World, approval: Approval) -> list[tuple[str | None, lis
 
 
 async def waiting_for(world: World, approval: Approval) -> set[UUID]:
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         return set(await whom_it_waits_for(session, await world.approval(approval), session.now))
 
 
 async def name_people(world: World, approval: Approval, *people: UUID) -> None:
     """Let the approval ask for these people by name, as a policy can: the policy of a world names nobody."""
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         named = approval.decision["steps"]
         steps = [{**step, "people": [str(person) for person in people]} for step in named]
         told = {"from_person": "", "to_person": "", "for_steps": [], "steps": steps, "open_steps": approval.open_steps}

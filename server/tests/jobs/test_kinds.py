@@ -17,6 +17,7 @@ from pmis.jobs.queue import enqueue
 from pmis.jobs.registry import KINDS as REGISTERED
 from pmis.jobs.registry import Kind, Work
 from pmis.jobs.runner import Runner
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import load_settings
 from pmis.work import KINDS
@@ -69,7 +70,7 @@ class Bench:
         return row
 
     async def accept(self, kind: str, payload: dict[str, Any]) -> UUID:
-        async with self.world.database.write() as session:
+        async with self.world.database.write(Reach.INSTANCE) as session:
             identity = enqueue(session, kind, payload, dedup=None, correlation_id="test")
             await session.commit()
         return identity

@@ -12,6 +12,7 @@ import pytest
 
 from pmis.approval.errors import GuardRefusedError
 from pmis.jobs.registry import Kind
+from pmis.kit.db import Reach
 from pmis.kit.wire import Wire
 from pmis.task.escalation import climb, find, ladder_at
 from pmis.task.ladder import RUNGS
@@ -202,7 +203,7 @@ async def walk(bench: Bench, moment: datetime) -> int:
     async with bench.world.read() as session:
         ladder = await ladder_at(session, moment)
         found = await find(session, ladder, after=None, limit=BATCH)
-    async with bench.world.database.write() as session:
+    async with bench.world.database.write(Reach.INSTANCE) as session:
         done = await climb(session, ladder, [task for _, task in found], origin=Origin(ACTOR, "job", "test"))
         await session.commit()
     return done

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pmis.jobs.queue import enqueue, id_of
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ async def jobs_of(world: World, correlation: str) -> list[tuple[object, ...]]:
 
 async def test_what_commits_is_accepted_with_everything_that_was_said(world: World):
     mark = f"test-{uuid7()}"
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         identity = enqueue(
             session,
             "test.nothing",
@@ -40,7 +41,7 @@ async def test_what_commits_is_accepted_with_everything_that_was_said(world: Wor
 
 async def test_what_is_taken_back_was_never_accepted(world: World):
     mark = f"test-{uuid7()}"
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         enqueue(session, "test.nothing", {}, dedup=None, correlation_id=mark)
         await session.one("select 1")
     assert await jobs_of(world, mark) == []
@@ -49,7 +50,7 @@ async def test_what_is_taken_back_was_never_accepted(world: World):
 async def test_the_same_key_names_the_same_job_however_often_it_is_accepted(world: World):
     mark = f"test-{uuid7()}"
     for number in (1, 2):
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert enqueue(session, "test.nothing", {"n": number}, dedup=mark, correlation_id=mark) == id_of(mark)
             await session.commit()
     assert [(row[0], row[2]) for row in await jobs_of(world, mark)] == [(id_of(mark), '{"n":1}')]

@@ -10,7 +10,7 @@ import pytest
 import pmis.nouns  # pyright: ignore[reportUnusedImport] - puts the nouns on the governed path  # noqa: F401
 from pmis.approval.models import APPROVALS
 from pmis.approval.registry import NOUNS
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.errors import UnavailableError
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import load_settings
@@ -20,7 +20,7 @@ from tests.builders import opened
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from pmis.kit.db import WriteSession
+    from pmis.kit.db import Session, WriteSession
     from pmis.kit.wire import Result, Statement
     from tests.builders import World
     from tests.conftest import TestDatabase
@@ -40,7 +40,7 @@ class TestDeferred:
     @pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
     async def test_everything_is_run_in_order_and_committed(self, world: World, count: int):
         projects = [uuid7() for _ in range(count)]
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             for number, project in enumerate(projects):
                 session.defer(NUMBER, (project, number))
             session.defer("update state.package_number set last = last + 1000 where project_id = any(%s)", (projects,))
@@ -53,7 +53,7 @@ class TestDeferred:
 
     async def test_what_follows_sees_it(self, world: World):
         project = uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             session.defer(NUMBER, (project, 7))
             assert await session.one(READ, (project,)) == (7,)
             await session.commit()
@@ -63,7 +63,7 @@ class TestDeferred:
         first, second = uuid7(), uuid7()
 
         async def fail() -> None:
-            async with world.database.write() as session:
+            async with world.database.write(Reach.INSTANCE) as session:
                 session.defer(NUMBER, (first, 1))
                 session.defer("select 1 / %s", (0,))
                 session.defer(NUMBER, (second, 1))
@@ -72,12 +72,12 @@ class TestDeferred:
         with pytest.raises(psycopg.errors.DivisionByZero):
             await fail()
         assert (await number_of(world, first), await number_of(world, second)) == (None, None)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert await session.one("select 1") == (1,)
 
     async def test_a_restart_forgets_it(self, world: World):
         project = uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             session.defer(NUMBER, (project, 1))
             await session.restart()
             await session.commit()
@@ -85,7 +85,7 @@ class TestDeferred:
 
     async def test_text_arrives_as_it_is(self, world: World):
         words = ["it's", 'a "b"', "back\\slash", "%s %% $1", "a; commit; --", "ümläut \U0001f6b2", "line\nbreak"]
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             session.defer("create temporary table said (words text) on commit drop")
             for text in words:
                 session.defer("insert into said values (%s)", (text,))
@@ -108,7 +108,7 @@ class TestAhead:
         return await session.all(*given), bool(asked)  # pyright: ignore[reportArgumentType]
 
     async def test_the_very_same_is_answered_once(self, world: World, monkeypatch: pytest.MonkeyPatch):
-        async with world.database.write(ahead=self.AHEAD) as session:
+        async with world.database.write(Reach.INSTANCE, ahead=self.AHEAD) as session:
             assert await self.rows(session, monkeypatch, *self.AHEAD) == ([("read ahead",)], False)
             assert await self.rows(session, monkeypatch, *self.AHEAD) == ([("read ahead",)], True)
 
@@ -116,17 +116,17 @@ class TestAhead:
     async def test_anything_else_is_asked_for(
         self, world: World, monkeypatch: pytest.MonkeyPatch, other: tuple[str, tuple[str, ...]]
     ):
-        async with world.database.write(ahead=self.AHEAD) as session:
+        async with world.database.write(Reach.INSTANCE, ahead=self.AHEAD) as session:
             assert await self.rows(session, monkeypatch, *other) == ([other[1]], True)
 
     async def test_not_after_a_change(self, world: World, monkeypatch: pytest.MonkeyPatch):
         project = uuid7()
-        async with world.database.write(ahead=(READ, (project,))) as session:
+        async with world.database.write(Reach.INSTANCE, ahead=(READ, (project,))) as session:
             session.defer(NUMBER, (project, 3))
             assert await self.rows(session, monkeypatch, READ, (project,)) == ([(3,)], True)
 
     async def test_it_comes_with_the_first_statement(self, world: World):
-        async with world.database.write(("%s || '!'", ("first",)), self.AHEAD) as session:
+        async with world.database.write(Reach.INSTANCE, ("%s || '!'", ("first",)), self.AHEAD) as session:
             assert session.first == "first!"
             assert session.now.tzinfo is not None
 
@@ -148,9 +148,9 @@ async def test_rows_are_in_the_order_of_their_tables(world: World, noun: str):
 
 
 async def test_who_waits_too_long_for_a_connection_is_refused(database: TestDatabase):
-    async with opened(database, size=1, wait_ms=50) as pool, pool.read():
+    async with opened(database, size=1, wait_ms=50) as pool, pool.read(Reach.INSTANCE):
         with pytest.raises(UnavailableError, match="try again shortly"):
-            async with pool.write():
+            async with pool.write(Reach.INSTANCE):
                 pass
 
 
@@ -159,10 +159,44 @@ async def test_how_long_one_waits_is_a_setting(database: TestDatabase):
     pool = Database.of(settings, database.app_dsn, size=1, role="pmis_app")
     await pool.open()
     try:
-        async with pool.read() as session:
+        async with pool.read(Reach.INSTANCE) as session:
             assert await session.one("show lock_timeout") == ("40ms",)
             with pytest.raises(UnavailableError):
-                async with pool.read():
+                async with pool.read(Reach.INSTANCE):
                     pass
     finally:
         await pool.close()
+
+
+class TestReach:
+    """A session tells PostgreSQL what it may reach, and leaves nothing of it to whoever has the connection next."""
+
+    ASKED = "select current_setting('pmis.reach', true)"
+    HERE = uuid7()
+
+    async def kept(self, session: Session) -> str | None:
+        """What a statement would find that brings nothing of its own."""
+        return (await session.connection.wire.ask((self.ASKED, None)))[0].rows[0][0] or None
+
+    async def test_each_statement_of_a_read_has_it_and_no_other(self, world: World):
+        for reach in (Reach.of(frozenset({self.HERE})), Reach.INSTANCE, Reach.of(frozenset())):
+            async with world.database.read(reach) as session:
+                for _ in range(3):  # alone, prepared, and from what is prepared
+                    assert await session.one(self.ASKED) == (reach.text,)
+                    assert await self.kept(session) is None
+
+    async def test_a_transaction_has_it_to_its_end(self, world: World):
+        reach = Reach.of(frozenset({self.HERE, uuid7()}))
+        async with world.database.write(reach, ahead=(self.ASKED, ())) as session:
+            assert await session.all(self.ASKED, ()) == [(reach.text,)]
+            await session.restart()
+            assert await session.one(self.ASKED) == (reach.text,)
+            await session.commit()
+            assert await self.kept(session) is None
+        async with world.database.snapshot(Reach.INSTANCE) as session:
+            assert await session.one(self.ASKED) == ("*",)
+
+    def test_the_same_projects_make_the_same_text(self):
+        some = [uuid7() for _ in range(5)]
+        assert Reach.of(frozenset(some)) == Reach.of(frozenset(reversed(some)))
+        assert Reach.of(frozenset(some)).text.count(",") == 4

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pmis.kit import wire
+from pmis.kit.db import Reach
 from pmis.kit.errors import UnavailableError
 from pmis.kit.ids import uuid7
 
@@ -61,7 +62,7 @@ class TestValues:
         kinds = ("uuid", "bigint", "date", "text", "bytea", "uuid[]", "timestamptz", "numeric")
         told = ", ".join(f"p{n} {kind}" for n, kind in enumerate(kinds))
         said = ", ".join(f"p{n}" for n in range(len(kinds)))
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             await session.execute("create table pg_temp.taken (a uuid, b bigint, c date, d text, e bytea, f uuid[], "
                                   "g timestamptz, h numeric)")  # fmt: skip
             await session.execute(
@@ -92,7 +93,7 @@ class TestValues:
     @pytest.mark.parametrize("value", ["a\x00b", object(), 2**80])
     async def test_what_cannot_be_a_value_leaves_the_transaction(self, world: World, value: object):
         project = uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             with pytest.raises((psycopg.DataError, psycopg.ProgrammingError)):
                 await session.execute("insert into state.package_number values (%s, length(%s))", (project, value))
             if value != 2**80:  # that one is a number to PostgreSQL, which refused the function
@@ -181,13 +182,13 @@ class TestErrors:
 
     async def test_one_who_gives_up_leaves_no_answer_to_the_next(self, world: World):
         async def wait() -> None:
-            async with world.database.write() as session:
+            async with world.database.write(Reach.INSTANCE) as session:
                 await session.one("select pg_sleep(20)")
 
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(wait(), 0.3)
         for number in range(4):
-            async with world.database.write() as session:
+            async with world.database.write(Reach.INSTANCE) as session:
                 assert await session.one("select %s::integer", (number,)) == (number,)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import anyio
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import BusyError
 from pmis.kit.ids import uuid7
 from pmis.ledger.idempotency import (
@@ -69,7 +70,7 @@ class TestFingerprint:
 
 async def give(database: Database, actor: str, key: str, answer: Answer = ANSWER, print_: bytes = PRINT) -> None:
     """Answer a request under a key."""
-    async with database.write() as session:
+    async with database.write(Reach.INSTANCE) as session:
         held = await claim(session, actor, key, print_)
         assert isinstance(held, Claim)
         settle(session, held, answer)
@@ -80,30 +81,30 @@ class TestClaim:
     async def test_a_fresh_key_is_taken_and_gives_its_answer_afterwards(self, world: World):
         key = str(uuid7())
         await give(world.database, "person:1", key)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert await claim(session, "person:1", key, PRINT) == ANSWER
 
     async def test_it_can_be_taken_with_the_beginning_of_the_transaction(self, world: World):
         key = str(uuid7())
-        async with world.database.write(claiming("person:1", key, PRINT)) as session:
+        async with world.database.write(Reach.INSTANCE, claiming("person:1", key, PRINT)) as session:
             held = await claim(session, "person:1", key, PRINT, begun=True)
             assert isinstance(held, Claim)
             assert (held.actor, held.key) == ("person:1", key)
             settle(session, held, ANSWER)
             await session.commit()
-        async with world.database.write(claiming("person:1", key, PRINT)) as session:
+        async with world.database.write(Reach.INSTANCE, claiming("person:1", key, PRINT)) as session:
             assert await claim(session, "person:1", key, PRINT, begun=True) == ANSWER
 
     async def test_the_body_is_kept_byte_for_byte(self, world: World):
         key, body = str(uuid7()), bytes(range(256)) + b'{"z":1, "a" : 1.50}'
         await give(world.database, "person:1", key, Answer(422, body))
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert await claim(session, "person:1", key, PRINT) == Answer(422, body)
 
     async def test_another_request_under_the_key_is_refused(self, world: World):
         key = str(uuid7())
         await give(world.database, "person:1", key)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             with pytest.raises(KeyReusedError):
                 await claim(session, "person:1", key, OTHER)
 
@@ -111,25 +112,25 @@ class TestClaim:
         key = str(uuid7())
         await give(world.database, "person:1", key)
         await give(world.database, "person:2", key, Answer(200, b"another"), OTHER)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert await claim(session, "person:1", key, PRINT) == ANSWER
 
     async def test_a_transaction_that_is_taken_back_gives_the_key_back(self, world: World):
         key = str(uuid7())
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert isinstance(await claim(session, "person:1", key, PRINT), Claim)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert isinstance(await claim(session, "person:1", key, OTHER), Claim)
 
     async def test_a_key_that_is_pruned_just_then_is_taken_anew(self, world: World, monkeypatch: pytest.MonkeyPatch):
         key = str(uuid7())
         await give(world.database, "person:1", key)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             real = session.one
 
             async def pruned_meanwhile(*given: Any) -> Any:
                 monkeypatch.setattr(session, "one", real)
-                async with world.database.write() as other:
+                async with world.database.write(Reach.INSTANCE) as other:
                     await other.execute("delete from ledger.idempotency where key = %s", (key,))
                     await other.commit()
                 return await real(*given)
@@ -153,20 +154,20 @@ class TestTwins:
 
     async def test_who_waits_too_long_is_told_to_come_back(self, database: TestDatabase, world: World):
         key = str(uuid7())
-        async with opened(database, lock_timeout_ms=200) as impatient, world.database.write() as first:
+        async with opened(database, lock_timeout_ms=200) as impatient, world.database.write(Reach.INSTANCE) as first:
             await claim(first, "person:1", key, PRINT)
             with pytest.raises(BusyError) as busy:
-                async with impatient.write() as second:
+                async with impatient.write(Reach.INSTANCE) as second:
                     await claim(second, "person:1", key, PRINT)
             assert busy.value.retry_after
             with pytest.raises(BusyError):
-                async with impatient.write(claiming("person:1", key, PRINT)):
+                async with impatient.write(Reach.INSTANCE, claiming("person:1", key, PRINT)):
                     pass
 
     async def _race(self, world: World, *, commit: bool, print_: bytes = PRINT) -> Answer | Claim:
         key = str(uuid7())
         found: list[Answer | Claim | BaseException] = []
-        async with world.database.write() as first:
+        async with world.database.write(Reach.INSTANCE) as first:
             held = await claim(first, "person:1", key, PRINT)
             assert isinstance(held, Claim)
             async with anyio.create_task_group() as group:
@@ -185,7 +186,7 @@ class TestTwins:
 
     async def _second(self, world: World, key: str, print_: bytes, found: list[Any]) -> None:
         try:
-            async with world.database.write() as session:
+            async with world.database.write(Reach.INSTANCE) as session:
                 found.append(await claim(session, "person:1", key, print_))
         except KeyReusedError as error:
             found.append(error)
@@ -208,14 +209,14 @@ class TestPrune:
         old, new = str(uuid7()), str(uuid7())
         for key in (old, new):
             await give(world.database, "person:1", key)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             await self._age(session, old, timedelta(days=7, minutes=1))
             await self._age(session, new, timedelta(days=6, hours=23))
             await session.commit()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert await prune(session, 7) >= 1
             await session.commit()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             assert isinstance(await claim(session, "person:1", old, OTHER), Claim)
             assert await claim(session, "person:1", new, PRINT) == ANSWER
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.kit.errors import ConflictError
 from pmis.kit.ids import uuid7
 from pmis.ledger.outbox import promise
@@ -29,7 +30,7 @@ async def event_of(world: World) -> UUID:
 
 async def test_a_promise_is_kept_with_its_event_and_not_sent_yet(world: World):
     event, key = await event_of(world), f"test:{uuid7()}"
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         promise(session, "mail", key=key, event_id=event, payload={"b": 1, "a": "Ü"})
         await session.commit()
     async with world.read() as session:
@@ -39,7 +40,7 @@ async def test_a_promise_is_kept_with_its_event_and_not_sent_yet(world: World):
 
 async def test_a_transaction_that_is_taken_back_promised_nothing(world: World):
     event, key = await event_of(world), f"test:{uuid7()}"
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         promise(session, "mail", key=key, event_id=event, payload={})
         await session.one("select 1")
     assert await world.outbox(key) == []
@@ -47,13 +48,13 @@ async def test_a_transaction_that_is_taken_back_promised_nothing(world: World):
 
 async def test_a_key_is_promised_once_and_the_second_transaction_fails_whole(world: World):
     event, key = await event_of(world), f"test:{uuid7()}"
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         promise(session, "mail", key=key, event_id=event, payload={"first": True})
         await session.commit()
     package = uuid7()
 
     async def again() -> None:
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             session.defer("insert into state.package_number values (%s, 1)", (package,))
             promise(session, "mail", key=key, event_id=event, payload={"first": False})
             await session.commit()
@@ -66,7 +67,7 @@ async def test_a_key_is_promised_once_and_the_second_transaction_fails_whole(wor
 
 
 async def test_there_is_no_promise_without_an_event(world: World):
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         promise(session, "mail", key=f"test:{uuid7()}", event_id=uuid7(), payload={})
         with pytest.raises(psycopg.errors.ForeignKeyViolation):
             await session.commit()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Fact
 from pmis.ledger.projection import UnknownEventError
@@ -63,9 +64,9 @@ class Scene:
 
     async def both(self) -> tuple[set[Difference], set[Difference]]:
         """What the comparison in scratch tables finds, and what the one in memory does."""
-        async with self.world.database.snapshot() as session:
+        async with self.world.database.snapshot(Reach.INSTANCE) as session:
             report = await check(session, PROJECTIONS, project_id=self.world.project)
-        async with self.world.database.snapshot() as session:
+        async with self.world.database.snapshot(Reach.INSTANCE) as session:
             found = await differences_in_memory(session, PROJECTIONS, project_id=self.world.project)
         assert len(set(found)) == len(found)
         return set(report.differences), set(found)
@@ -191,10 +192,10 @@ async def test_every_difference_is_found_by_both_comparisons(scene: Scene, name:
 async def test_an_event_of_a_kind_nobody_knows_stops_the_replay(scene: Scene):
     """A log that is newer than the program is not compared by half."""
     scene.tamper("update ledger.event set type = 'task.vanished' where stream_id = %(task)s and stream_version = 1")
-    async with scene.world.database.snapshot() as session:
+    async with scene.world.database.snapshot(Reach.INSTANCE) as session:
         with pytest.raises(UnknownEventError):
             await check(session, PROJECTIONS, project_id=scene.world.project)
-    async with scene.world.database.snapshot() as session:
+    async with scene.world.database.snapshot(Reach.INSTANCE) as session:
         with pytest.raises(UnknownEventError):
             await differences_in_memory(session, PROJECTIONS, project_id=scene.world.project)
 
@@ -212,7 +213,7 @@ class TestTheWholeInstance:
             report = await self._check(world, told)
             assert report.differences == ()
             assert told == [("task", 1000)]
-            async with pool.read() as session:
+            async with pool.read(Reach.INSTANCE) as session:
                 counts = [
                     (await session.all(f"select count(*) from state.{projection.stream_type}"))[0][0]
                     for projection in PROJECTIONS
@@ -222,7 +223,7 @@ class TestTheWholeInstance:
 
     async def _many_tasks(self, world: World, package: UUID, count: int) -> None:
         fields = {"title": "A task", "status": "pending", "package_id": str(package)}
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             origin = (await world.request(session, "operator")).origin
             for _ in range(count):
                 fact = Fact("task.created", {"fields": fields, "governance": {"route": "CONSOLE"}})
@@ -246,9 +247,9 @@ class TestTheWholeInstance:
 
     async def _check(self, world: World, told: list[tuple[str, int]] | None = None) -> Report:
         progress = None if told is None else lambda table, rows: told.append((table, rows))
-        async with world.database.snapshot() as session:
+        async with world.database.snapshot(Reach.INSTANCE) as session:
             report = await check(session, PROJECTIONS, progress=progress)
-        async with world.database.snapshot() as session:
+        async with world.database.snapshot(Reach.INSTANCE) as session:
             # The scratch tables went with the transaction, so that it can be run again.
             assert await session.one("select to_regclass('pg_temp.replayed_package')") == (None,)
         return report

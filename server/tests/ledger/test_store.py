@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from pmis.comment.noun import COMMENTS
+from pmis.kit.db import Reach
 from pmis.kit.errors import BusyError
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Actor, Event, Fact, Origin
@@ -54,14 +55,14 @@ def put(
 
 
 async def kept(world: World, work: Callable[[WriteSession], object]) -> None:
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         work(session)
         await session.commit()
 
 
 async def make(world: World, *facts: Fact) -> Any:
     target = uuid7()
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         entity, _ = put(session, world, None, created(uuid7()), *facts, target=target)
         await session.commit()
     return entity
@@ -70,7 +71,7 @@ async def make(world: World, *facts: Fact) -> Any:
 class TestAppend:
     async def test_the_event_says_who_when_why_and_what(self, world: World):
         target, package = uuid7(), uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             now = session.now
             entity, events = put(session, world, None, created(package, description="Ü"), target=target)
             await session.commit()
@@ -111,29 +112,29 @@ class TestAppend:
         assert await world.get("task", entity.id) == entity
 
     async def test_a_fact_without_a_record_needs_to_begin_one(self, world: World):
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             with pytest.raises(UnknownEventError, match="cannot begin"):
                 put(session, world, None, patched(title="x"), target=uuid7())
 
     async def test_a_fact_nobody_knows_is_refused(self, world: World):
         entity = await make(world)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             with pytest.raises(UnknownEventError, match="not an event of a task"):
                 put(session, world, entity, Fact("task.vanished"), target=entity.id)
 
     async def test_at_least_one_fact_is_needed(self, world: World):
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             with pytest.raises(ValueError, match="at least one fact"):
                 put(session, world, None, target=uuid7())
 
     async def test_floats_that_are_no_numbers_never_reach_the_log(self, world: World):
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             with pytest.raises(ValueError, match="not JSON compliant"):
                 put(session, world, None, created(uuid7(), data={"a": float("nan")}), target=uuid7())
 
     async def test_nothing_is_kept_without_a_commit(self, world: World):
         target = uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             put(session, world, None, created(uuid7()), target=target)
             assert await session.one("select version from state.task where id = %s", (target,)) == (1,)
         assert await world.get("task", target) is None
@@ -141,7 +142,7 @@ class TestAppend:
 
     async def test_a_restart_forgets_what_was_not_sent_yet(self, world: World):
         target = uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             put(session, world, None, created(uuid7()), target=target)
             await session.restart()
             await session.commit()
@@ -151,7 +152,7 @@ class TestAppend:
 class TestConflicts:
     async def test_a_stale_entity_is_refused_at_the_latest_at_the_commit(self, world: World):
         entity = await make(world)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             put(session, world, entity, patched(title="First"), target=entity.id)
             await session.commit()
         with pytest.raises(BusyError):
@@ -189,7 +190,7 @@ class TestChildren:
     async def test_the_search_row_follows_its_record(self, world: World):
         entity = await make(world)
         assert await self._found(world, entity.id) == [("task", "A task\n")]
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             entity, _ = put(session, world, entity, patched(title="Survey"), target=entity.id)
             await session.commit()
         assert await self._found(world, entity.id) == [("task", "Survey\n")]
@@ -197,7 +198,7 @@ class TestChildren:
     async def test_it_is_left_alone_when_nothing_of_it_changes(self, world: World):
         entity = await make(world)
         before = await self._xmin(world, entity.id)
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             put(session, world, entity, patched(status="in_progress"), target=entity.id)
             await session.commit()
         assert await self._xmin(world, entity.id) == before
@@ -239,7 +240,7 @@ class TestAppendEach:
     """Many streams at once, exactly as one by one."""
 
     async def climbed(self, world: World, before: list[Any], name: str) -> list[Any]:
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             happened = [
                 Happened(one if one.version else None, one.id, world.project, rung(name, one.id)) for one in before
             ]
@@ -258,7 +259,7 @@ class TestAppendEach:
         second = await self.climbed(world, [*first, New()], "lead")
         assert [one.version for one in second] == [2, 2, 2, 1]
         # One more by `append`, on the same streams: version, hash and row fit.
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             one, _ = append(
                 session, ESCALATIONS, second[0], [rung("manager", second[0].id)], origin=ORIGIN,
                 stream_id=second[0].id, project_id=world.project,
@@ -285,7 +286,7 @@ class TestAppendEach:
 
     async def test_a_stream_that_moved_on_is_refused_with_everything(self, world: World):
         identity, other = uuid7(), uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             first, _ = append(
                 session, ESCALATIONS, None, [rung("owner", identity)], origin=ORIGIN, stream_id=identity,
                 project_id=world.project,
@@ -294,7 +295,7 @@ class TestAppendEach:
         for before in (None, first):
             happened = [Happened(None, other, world.project, rung("owner", other))]
             happened.append(Happened(before, identity, world.project, rung("lead", identity)))
-            async with world.database.write() as session:
+            async with world.database.write(Reach.INSTANCE) as session:
                 if before is not None:
                     await session.execute("update state.escalation set version = 7 where id = %s", (identity,))
                 with pytest.raises(psycopg.Error, match=r"does not stand at version 1|already has version 1"):
@@ -303,7 +304,7 @@ class TestAppendEach:
         assert len(await world.events(identity)) == 1
 
     async def test_what_has_child_tables_is_not_appended_so(self, world: World):
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             with pytest.raises(ValueError, match="task has child tables"):
                 await append_each(session, TASKS, [], origin=ORIGIN)
 
@@ -311,7 +312,7 @@ class TestAppendEach:
 class TestRecord:
     async def test_a_deed_without_a_row_is_the_only_event_of_its_stream(self, world: World):
         stream = uuid7()
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             record(session, "export", stream, Fact("export.made", {"events": 12}), origin=ORIGIN, project_id=None)
             await session.commit()
         assert await world.events(stream) == [("export.made", '{"events":12}', "agent:1", "person:2")]
@@ -345,18 +346,18 @@ class TestReadingBack:
     async def test_folding_gives_every_entity_of_the_project_in_the_order_of_ids(self, world: World):
         packages = [await world.make_package(title=title) for title in ("One", "Two")]
         await world.do("package", "patch", packages[0].id, {"title": "Uno"})
-        async with world.database.snapshot() as session:
+        async with world.database.snapshot(Reach.INSTANCE) as session:
             found = [one async for one in folded(session, PACKAGES, project_id=world.project)]
         assert [(one.id, one.title) for one in found] == [(packages[0].id, "Uno"), (packages[1].id, "Two")]
 
     async def test_and_of_all_projects_when_none_is_named(self, world: World):
         package = await world.make_package()
-        async with world.database.snapshot() as session:
+        async with world.database.snapshot(Reach.INSTANCE) as session:
             found = {one.id async for one in folded(session, PACKAGES)}
         assert package.id in found
 
     async def test_of_nothing_there_is_nothing(self, world: World):
-        async with world.database.snapshot() as session:
+        async with world.database.snapshot(Reach.INSTANCE) as session:
             assert [one async for one in folded(session, PACKAGES, project_id=uuid7())] == []
 
 
@@ -385,7 +386,7 @@ def test_an_event_knows_its_verb():
 
 async def test_a_row_that_was_moved_by_other_means_is_not_overwritten(world: World):
     entity = await make(world)
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         await session.execute("update state.task set version = 7 where id = %s", (entity.id,))
         put(session, world, entity, patched(title="x"), target=entity.id)
         with pytest.raises(psycopg.Error, match="does not stand at version 1") as refused:

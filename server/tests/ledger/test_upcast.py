@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.ledger import upcast as module
 from pmis.ledger.event import Fact
@@ -100,14 +101,14 @@ class TestOnTheLog:
 
     async def test_the_whole_comparison_reads_it_too(self, world: World):
         await self._old_package(world)
-        async with world.database.snapshot() as session:
+        async with world.database.snapshot(Reach.INSTANCE) as session:
             report = await check(session, PROJECTIONS, project_id=world.project)
         assert report.differences == ()
         assert report.rows > 8
 
     async def test_so_does_the_state_of_a_moment(self, world: World):
         package = await self._old_package(world)
-        async with world.database.snapshot() as session:
+        async with world.database.snapshot(Reach.INSTANCE) as session:
             entity = await entity_as_of(session, PACKAGES, package.id, package.created_at)
             titles = {one.title async for one in folded(session, PACKAGES, project_id=world.project)}
         assert entity is not None
@@ -134,7 +135,7 @@ class TestOnTheLog:
         fact = Fact("package.created", {"fields": fields, "governance": {"route": "CONSOLE"}})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pmis.ledger.store.current_version", lambda _: 1)
-            async with world.database.write() as session:
+            async with world.database.write(Reach.INSTANCE) as session:
                 origin = (await world.request(session, "operator")).origin
                 entity, _ = append(
                     session, PACKAGES, None, [fact], origin=origin, stream_id=uuid7(), project_id=world.project

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.exceptions import InvalidTag
 
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.ledger.vault import PREFIX, ErasedSubjectError, Vault
 from tests.builders import SECRET
@@ -23,7 +24,7 @@ VALUES: tuple[Any, ...] = ("text", "", "Ünïcode 🏗", 0, 12, True, None, [], 
 
 
 async def sealed(world: World, subject: UUID, *values: Any, vault: Vault | None = None) -> list[str]:
-    async with world.database.write() as session:
+    async with world.database.write(Reach.INSTANCE) as session:
         refs = [await (vault or world.vault).seal(session, subject, value) for value in values]
         await session.commit()
     return refs
@@ -111,7 +112,7 @@ class TestErasure:
         await world.require_replay()
 
     async def _destroy(self, world: World, subject: UUID) -> None:
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             await world.vault.destroy(session, subject)
             await session.commit()
 
@@ -126,7 +127,7 @@ class TestTampering:
     async def test_a_value_cannot_be_moved_to_another_reference(self, world: World):
         subject = uuid7()
         first, second = await sealed(world, subject, "one", "two")
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             await session.execute(
                 "update ledger.vault a set ciphertext = b.ciphertext from ledger.vault b "
                 "where a.ref = %s and b.ref = %s",
@@ -141,7 +142,7 @@ class TestTampering:
         one, other = uuid7(), uuid7()
         (ref,) = await sealed(world, one, "one")
         await sealed(world, other, "two")
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             await session.execute("update ledger.vault set subject = %s where ref = %s", (other, ref))
             await session.commit()
         with pytest.raises(InvalidTag):
@@ -151,7 +152,7 @@ class TestTampering:
         one, other = uuid7(), uuid7()
         (ref,) = await sealed(world, one, "one")
         await sealed(world, other, "two")
-        async with world.database.write() as session:
+        async with world.database.write(Reach.INSTANCE) as session:
             await session.execute(
                 "update ledger.vault_key a set wrapped = b.wrapped from ledger.vault_key b "
                 "where a.subject = %s and b.subject = %s",

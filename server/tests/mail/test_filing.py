@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.mail import reading, routing
 from pmis.mail.authentication import authenticate
@@ -143,7 +144,7 @@ class TestWho:
 
     async def test_a_person_with_a_role_is_known_and_one_without_is_not(self, post: Post):
         package = await post.world.make_package()
-        async with post.world.database.write() as session:
+        async with post.world.database.write(Reach.INSTANCE) as session:
             for who in ("analyst", "outsider"):
                 await session.execute(
                     "insert into identity.credential values (%s, %s, 'x', now()) on conflict do nothing",

@@ -18,7 +18,7 @@ import uvloop
 from pmis.approval import decide, policy, propose
 from pmis.approval.policy import POLICIES, POLICY_ID
 from pmis.approval.registry import NOUNS
-from pmis.kit.db import Database
+from pmis.kit.db import Database, Reach
 from pmis.kit.errors import PmisError
 from pmis.kit.ids import uuid7
 from pmis.ledger import idempotency, replay
@@ -151,7 +151,7 @@ class Harness:
 
     async def _begin(self) -> None:
         await self.database.open()
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             self.elsewhere = await make_project(session, self.vault)
             await session.commit()
 
@@ -175,7 +175,7 @@ class Harness:
         if before is None:
             raise Broken("there is no policy")
         position, policy_version, policy_head = before
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             project = await make_project(session, self.vault, prefix=new_prefix(), timezone="Europe/Berlin")
             people: dict[str, UUID] = {}
             for name in EVERYBODY:
@@ -213,7 +213,7 @@ class Harness:
 
     async def put_policy(self, rules: Rules) -> int:
         """Put these rules in force from the console, so that an example does not depend on the one before it."""
-        async with self.database.write() as session:
+        async with self.database.write(Reach.INSTANCE) as session:
             row = await session.one("select version, doc from state.policy where id = %s for update", (POLICY_ID,))
             if row is None:
                 raise Broken("there is no policy")
@@ -349,7 +349,7 @@ class Example:
     ) -> propose.Outcome | str:
         key, fingerprint = str(uuid7()), hashlib.sha256(repr(changes).encode()).digest()
         try:
-            async with self.harness.database.write() as session:
+            async with self.harness.database.write(Reach.INSTANCE) as session:
                 request = await self.request(
                     session,
                     who,
@@ -517,7 +517,7 @@ class Example:
 
     async def _decide(self, who: Who, waiting: Waiting, verdict: str, shown: str | None) -> Any:
         try:
-            async with self.harness.database.write() as session:
+            async with self.harness.database.write(Reach.INSTANCE) as session:
                 request = await self.request(session, who)
                 vault = self.harness.vault
                 digest = self._digest(waiting) if shown == "right" else shown and "0" * 64
@@ -551,7 +551,7 @@ class Example:
         """Let the job run that ends what nobody decided in time."""
 
         async def work() -> None:
-            async with self.harness.database.write() as session:
+            async with self.harness.database.write(Reach.INSTANCE) as session:
                 await decide.expire_due(session)
                 await session.commit()
 
@@ -566,7 +566,7 @@ class Example:
         async def work() -> idempotency.Answer | idempotency.Claim | str:
             print_ = hashlib.sha256(b"other").digest() if other else sent.fingerprint
             try:
-                async with self.harness.database.write() as session:
+                async with self.harness.database.write(Reach.INSTANCE) as session:
                     return await idempotency.claim(session, sent.actor, sent.key, print_)
             except PmisError as error:
                 return error.code
@@ -602,7 +602,7 @@ class Example:
         """Compare everything with everything the log makes, from the beginning."""
 
         async def work() -> list[replay.Difference]:
-            async with self.harness.database.read() as session:
+            async with self.harness.database.read(Reach.INSTANCE) as session:
                 return await replay.differences_in_memory(session, PROJECTIONS, project_id=self.model.project)
 
         found = self.run(work())

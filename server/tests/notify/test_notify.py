@@ -20,6 +20,7 @@ from pmis.jobs.queue import enqueue
 from pmis.jobs.relay import Relay
 from pmis.jobs.runner import Runner
 from pmis.jobs.topics import CONSUMERS
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import page
 from pmis.kit.storage import Storage
@@ -94,7 +95,7 @@ async def wait(office: Office, who: str = "analyst", label: str = "A bridge") ->
 
 
 async def tell(office: Office, approval: Approval, *, by_mail: bool = False, occasion: str = "0") -> int:
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         row = await session.one("select doc from state.approval where id = %s", (approval.id,))
         now = type(approval).model_validate_json((row or ("",))[0])
         told = await tell_of(session, now, by_mail=by_mail, occasion=occasion)
@@ -105,7 +106,7 @@ async def tell(office: Office, approval: Approval, *, by_mail: bool = False, occ
 async def told(office: Office, approval: Approval) -> dict[str, set[str]]:
     """Who was told what about it, by kind."""
     names = {identity: name for name, identity in office.a.people.items()}
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all(
             "select doc::json->>'kind', person_id from notify.notification where doc::json->>'entity_id' = %s",
             (str(approval.id),),
@@ -119,7 +120,7 @@ async def told(office: Office, approval: Approval) -> dict[str, set[str]]:
 class TestWho:
     async def test_those_in_whose_inbox_it_stands_and_nobody_else(self, office: Office):
         approval = await wait(office)
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             people = await whom_it_waits_for(session, approval, datetime.now(UTC))
         inboxes = {
             name
@@ -171,12 +172,12 @@ class TestWho:
     async def test_a_disabled_person_is_not(self, office: Office):
         gone = office.person(await office.newcomer("admin"))
         approval = await wait(office)
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             assert gone in await whom_it_waits_for(session, approval, datetime.now(UTC))
         with psycopg.connect(office.test_database.admin_dsn) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute("update state.person set active = false where id = %s", (gone,))
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             assert gone not in await whom_it_waits_for(session, approval, datetime.now(UTC))
 
     async def test_its_proposer_is_told_the_end_and_the_waiting_ones_are_settled(self, office: Office):
@@ -185,7 +186,7 @@ class TestWho:
         await office.a.say("admin", approval, "reject", reason="Too dear")
         assert await tell(office, approval) == 1
         assert (await told(office, approval))["approval.rejected"] == {"analyst"}
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select read_at is null from notify.notification where about = %s "
                 "and doc::json->>'kind' = 'approval.waiting'",
@@ -289,7 +290,7 @@ async def addressed(office: Office, *roles: str) -> tuple[str, str]:
     address = f"n{uuid7().hex}@example.org"
     name = f"Somebody {address[20:33]}"
     office.people[name] = await office.sign_up(name, address)
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await make_member(session, office.vault, office.a.project, office.people[name], *roles)
         await session.commit()
     office.a.people[name] = office.people[name]
@@ -342,7 +343,7 @@ class TestMail:
             delivery = Delivery("smtp", raw, (recipient,), trusted=True)
             await accept(office.database, storage, delivery, max_bytes=works.settings.mail_max_bytes)
         assert await works.pump() == ["done"] * 2
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             found = await session.all("select package_id, status from state.email where package_id is not null")
         assert found == [(package.id, "attached")] * 2
 
@@ -460,7 +461,7 @@ class TestMail:
     async def test_every_topic_that_is_promised_has_somebody_who_listens(self, office: Office):
         approval = await wait(office)
         await office.a.say("admin", approval, "approve")
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select topic from ledger.outbox where payload::json->>'approval_id' = %s", (str(approval.id),)
             )
@@ -593,7 +594,7 @@ async def climb_to(office: Office, day: date, *, people: tuple[str, str], due: d
 
 
 async def walk(office: Office, day: date) -> None:
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         slot = {"slot": f"{day}T00:00:00Z"}
         enqueue(session, "tasks.check_overdue", slot, dedup=None, correlation_id="test")
         await session.commit()
@@ -601,7 +602,7 @@ async def walk(office: Office, day: date) -> None:
 
 async def told_of_task(office: Office, task: UUID) -> list[tuple[Any, ...]]:
     names = {identity: name for name, identity in office.people.items()}
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all(
             "select person_id, doc::json ->> 'rung', read_at is null from notify.notification where about = %s "
             "order by id",
@@ -625,7 +626,7 @@ class TestOverdue:
         html = mail.get_body(("html",)).get_content()
         assert "<strong>Survey &lt;the&gt; site</strong></a>" in html
         assert "overdue since 2025-03-03; you are told as its owner." in html
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             rows = await session.all("select id from ledger.event where type = 'task.escalated'")
             again = await tell_of_overdue(session, [row[0] for row in rows], by_mail=True, correlation_id="test")
             await session.commit()
@@ -643,9 +644,9 @@ class TestOverdue:
         assert set(await works.pump(hurry=False)) == {"done"}
         assert await told_of_task(office, task.id) == [(owner, "owner", True)]
         await walk(office, date(2025, 4, 3))
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             ladder = await ladder_at(session, datetime(2025, 4, 3, tzinfo=UTC))
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             assert await climb(session, ladder, [task.id], origin=Origin(ACTOR, "job", "test")) == 1
             await session.commit()
         await office.a.do("task", "transition", task.id, {"status": "cancelled"}, reason="Not needed.")
@@ -664,7 +665,7 @@ class TestOverdue:
         await works.pump()
         await office.a.do("task", "transition", done.id, {"status": "cancelled"}, reason="Not needed.")
         assert await told_of_task(office, done.id) == [(owner, "owner", True)]
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             enqueue(session, "notify.prune", {"slot": "2025-06-05T00:00:00Z"}, dedup=None, correlation_id="test")
             await session.commit()
         await works.pump()
@@ -705,7 +706,7 @@ class TestOverdueLists:
 
         async def then(overdue: str) -> set[str]:
             """The same, as the clock of the instance may say that it is another day."""
-            async with office.parts.database.read() as session:
+            async with office.parts.database.read(Reach.INSTANCE) as session:
                 found = await page(
                     session,
                     TASKS.listing,
@@ -772,7 +773,7 @@ class TestWarning:
         assert killed.times == 1
         first, second = to(postbox[0], address)
         assert first["Message-ID"] == second["Message-ID"]
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             row = await session.one("select person_id from identity.session where id = %s", (session_id,))
             assert row is not None
             payload = {"person_id": str(row[0]), "session_id": session_id}
@@ -882,7 +883,7 @@ class TestInvitation:
         assert set(await works.pump()) == {"done"}
 
     async def test_of_none_that_there_is_the_job_is_given_up(self, office: Office, works: Works):
-        async with office.database.write() as session:
+        async with office.database.write(Reach.INSTANCE) as session:
             payload = {"invitation_id": str(uuid7()), "serial": 1}
             enqueue(session, "notify.invitation", payload, dedup=None, correlation_id="test")
             await session.commit()

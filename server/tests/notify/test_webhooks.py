@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from pmis.jobs.registry import Kind, Payload, Work
 from pmis.jobs.runner import Runner
 from pmis.kit import egress, signing
+from pmis.kit.db import Reach
 from pmis.kit.egress import Egress
 from pmis.kit.ids import uuid7
 from pmis.kit.signing import SignatureError
@@ -147,7 +148,7 @@ class TestMaking:
         assert shown == {name: value for name, value in made.items() if name != "secret"}
         (listed,) = ok(await desk.office.get("admin", f"/webhooks?project={desk.office.a.prefix}"))["items"]
         assert listed == shown
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select payload from ledger.event where stream_id = %(id)s union all "
                 "select h::text from webhook.hook h where id = %(id)s union all "
@@ -260,7 +261,7 @@ class TestTelling:
         for number in range(3):
             await desk.office.a.do("package", "patch", package.id, {"title": f"Title {number}"})
         problem(await desk.office.patch("operator", f"/packages/{package.id}", {"title": "Title 2"}), 422)
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all("select id, type from ledger.event where stream_id = %s", (package.id,))
         events = {str(identity): kind for identity, kind in rows}
         assert {one["event_id"] for one in await desk.told(everything)} == set(events)
@@ -340,20 +341,20 @@ class TestWhoAnswersForIt:
         who = await _administrator(desk.office)
         made = await desk.hook(who, project=None)
         await desk.office.a.make_package()
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all("select job_id from webhook.delivery where hook_id = %s", (made["id"],))
         assert len(rows) == 1
         assert await desk.told(made, who) == []
         assert await desk.attempt(rows[0][0]) == "done"
         assert desk.messages() == []
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             assert await session.all("select from webhook.delivery where hook_id = %s", (made["id"],)) == []
 
     async def test_control_unless_nobody_asks_what_they_may_read(self, desk: Desk, monkeypatch: pytest.MonkeyPatch):
         who = await _administrator(desk.office)
         made = await desk.hook(who, project=None)
         await desk.office.a.make_package()
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all("select job_id from webhook.delivery where hook_id = %s", (made["id"],))
         monkeypatch.setattr(deliveries, "allowed", lambda *_: True)
         await desk.attempt(rows[0][0])
@@ -406,7 +407,7 @@ class TestWhoAnswersForIt:
         problem(await desk.office.get("admin", f"/webhooks/{made['id']}"), 404)
         assert await desk.attempt(waiting["job_id"]) == "done"
         assert desk.messages() == []
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             row = await session.one(
                 "select wrapped, array(select type from ledger.event where stream_id = subject "
                 "order by stream_version) from ledger.vault_key where subject = %s",
@@ -460,7 +461,7 @@ class TestFailing:
         assert timedelta(seconds=500) < left < timedelta(seconds=700)
         # What is put off waits for a job of its own, and has used up none of its attempts.
         assert [one["attempts"] for one in await desk.told(made)] == [0, 0, 1, 1]
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(
                 "select j.due_at > %s from webhook.delivery d join jobs.job j on j.id = d.job_id "
                 "where d.hook_id = %s and d.attempts = 0",
@@ -548,7 +549,7 @@ class TestFailing:
         """What they are told of lies in projects, into which who administers the instance does not see by that."""
         made = await desk.hook("root", project=None)
         await desk.office.a.make_package()
-        async with desk.office.database.read() as session:
+        async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all("select job_id from webhook.delivery where hook_id = %s", (made["id"],))
         assert len(rows) == 1
         assert ok(await desk.office.get("root", "/jobs?kind=webhook.deliver&limit=200"))["items"] == []

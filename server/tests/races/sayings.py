@@ -19,6 +19,7 @@ import anyio
 import pmis.nouns
 from pmis.approval.errors import ApprovalClosedError, ApprovalVoidError, DigestMismatchError, MayNotDecideError
 from pmis.approval.policy import POLICY_ID
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.ledger import replay
 from pmis.policy.approvers import DecisionRefusedError
@@ -341,7 +342,7 @@ class Hall:
 
     async def replayed(self) -> list[str]:
         """What replaying the whole log makes otherwise than the tables have it."""
-        async with self.world.database.snapshot() as session:
+        async with self.world.database.snapshot(Reach.INSTANCE) as session:
             report = await replay.check(session, pmis.nouns.PROJECTIONS)
         return [str(one) for one in report.differences]
 

@@ -23,6 +23,7 @@ from pmis.api import edge
 from pmis.approval.policy import POLICY_ID
 from pmis.identity.models import Membership
 from pmis.identity.noun import MEMBERSHIPS
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.idempotency import Claim
@@ -83,7 +84,7 @@ class Stage:
     async def chief(self) -> str:
         """A new administrator of the instance, from whom it can be taken again."""
         name = f"chief-{uuid7().hex}"
-        async with self.office.database.write() as session:
+        async with self.office.database.write(Reach.INSTANCE) as session:
             self.office.people[name] = await make_person(session, self.office.vault, name, instance_admin=True)
             await session.commit()
         return name
@@ -544,7 +545,7 @@ async def race(twice: Twice, method: str, sent: Sent, key: str) -> list[httpx2.R
 
 async def effects(office: Office, key: str) -> int:
     """In how many transactions something was written for a key, whichever duplicate wrote it."""
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         row = await session.one(
             "select count(distinct xid) from ledger.event where correlation_id like %s", (f"{key}.%",)
         )
@@ -572,7 +573,7 @@ async def put_roles(office: Office, membership: UUID, roles: list[str]) -> None:
 async def leave_everything(office: Office, person: UUID) -> None:
     """Nobody else is in the projects that somebody founded: the ledger's own way out of them."""
     origin = Origin(Actor("system:test", "Test"), "system", "leaving")
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         for (doc,) in await session.all("select doc from state.membership where person_id = %s", (person,)):
             seat = Membership.model_validate_json(doc)
             gone = Fact("membership.patched", {"changes": {"roles": {"from": seat.plain["roles"], "to": []}}})
@@ -583,7 +584,7 @@ async def leave_everything(office: Office, person: UUID) -> None:
 async def take_rights(office: Office, who: str) -> Callable[[], Awaitable[None]]:
     """Take everything that somebody may do, as their administrators would; gives what gives it back."""
     world, person = office.a, office.person(who)
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         row = await session.one(
             "select id, roles from state.membership where person_id = %s and project_id = %s", (person, world.project)
         )

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pmis.approval import propose
+from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from pmis.policy.levels import Level
 from tests.api.office import PREFIX
@@ -118,7 +119,7 @@ class TestReauthorised:
         assert one.json()["resource"]["id"] != other.json()["resource"]["id"]
 
     async def _roles(self, office: Office, who: str, *roles: str) -> None:
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one("select id from state.membership where person_id = %s", (office.person(who),))
         assert row is not None
         await office.a.do("membership", "patch", row[0], {"roles": list(roles)}, who="admin")
@@ -181,7 +182,7 @@ class TestRefusals:
         who = await office.newcomer("viewer")
         refused = await post(office, who, "/packages", package(office), key)
         assert refused.status_code == 403
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one("select id from state.membership where person_id = %s", (office.person(who),))
         assert row is not None
         await office.a.do("membership", "patch", row[0], {"roles": ["operator"]}, who="admin")
@@ -238,7 +239,7 @@ class TestRefusals:
         assert len({json.loads(answer.content)["resource"]["id"] for answer in answers}) == 2
 
     async def _kept(self, office: Office, key: str) -> int:
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one("select count(*) from ledger.idempotency where key = %s", (key,))
         return row[0] if row else -1
 
@@ -252,13 +253,13 @@ async def test_secrets_are_kept_as_references_and_opened_for_each_answer(office:
     }
     first = await post(office, "operator", "/parties", body, key)
     assert "Kept Nowhere In Clear" in first.text
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         row = await session.one("select body from ledger.idempotency where key = %s", (key,))
     assert row is not None
     assert b"Kept Nowhere" not in bytes(row[0])
     assert b"sealed:" in bytes(row[0])
     assert (await post(office, "operator", "/parties", body, key)).content == first.content
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         await office.vault.destroy(session, UUID(first.json()["resource"]["id"]))
         await session.commit()
     erased = await post(office, "operator", "/parties", body, key)

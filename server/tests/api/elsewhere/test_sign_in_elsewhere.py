@@ -22,6 +22,7 @@ from pmis.api import identities
 from pmis.identity import oidc
 from pmis.identity.models import Person
 from pmis.identity.noun import PEOPLE
+from pmis.kit.db import Reach
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.store import append
 from tests.api.expect import ok, problem
@@ -168,7 +169,7 @@ async def employee(office: Office, idp: Idp, *, verified: Any = True, **claims: 
     """Somebody with an account here and at the provider: the subject there, the person here."""
     subject = f"s-{secrets.token_hex(6)}"
     email = f"{subject}@example.org"
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         person = await make_person(session, office.vault, f"Person {subject}")
         # Without a password: hashing one takes a while, and nobody gives it here.
         await session.execute(
@@ -182,7 +183,7 @@ async def employee(office: Office, idp: Idp, *, verified: Any = True, **claims: 
 
 async def change(office: Office, person: UUID, **rights: bool) -> None:
     """Give or take rights, as the console could if it had to."""
-    async with office.database.write() as session:
+    async with office.database.write(Reach.INSTANCE) as session:
         row = await session.one("select doc from state.person where id = %s for update", (person,))
         assert row is not None
         before = Person.model_validate_json(row[0])
@@ -193,7 +194,7 @@ async def change(office: Office, person: UUID, **rights: bool) -> None:
 
 
 async def failures(office: Office) -> list[dict[str, Any]]:
-    async with office.database.read() as session:
+    async with office.database.read(Reach.INSTANCE) as session:
         rows = await session.all("select payload from ledger.event where type = 'signin.failed' order by position")
     return [json.loads(row[0]) for row in rows]
 
@@ -265,7 +266,7 @@ class TestComingBack:
         assert (await browser.me())["id"] == str(person)
         session = ok(await browser.get("/api/v1/auth/sessions"))["items"][0]
         assert session["kind"] == "cookie"
-        async with there.database.read() as read:
+        async with there.database.read(Reach.INSTANCE) as read:
             row = await read.one(
                 "select payload, actor from ledger.event where type = 'identity.linked' "
                 "and payload::jsonb ->> 'person_id' = %s",
@@ -613,7 +614,7 @@ class TestLinking:
             problem(await office.delete(None, path, headers=header), 404, "not_found")
             answer = await Browser(office, idp).come_back(subject)
             await refused(office, answer, "identity_not_linked", 403)
-            async with office.database.read() as session:
+            async with office.database.read(Reach.INSTANCE) as session:
                 rows = await session.all(
                     "select type, stream_version, actor from ledger.event where stream_id = %s order by stream_version",
                     (listed[0]["id"],),
@@ -624,7 +625,7 @@ class TestLinking:
     async def test_it_takes_a_fresh_proof(self, there: Office, idp: Idp):
         """Or whoever finds a browser left open opens the account for good."""
         browser, _, person = await self.signed_in(there, idp)
-        async with there.database.write() as session:
+        async with there.database.write(Reach.INSTANCE) as session:
             await session.execute(
                 "update identity.session set authenticated_at = authenticated_at - interval '2 days' "
                 "where person_id = %s",
@@ -667,7 +668,7 @@ class TestLinking:
 
 class TestGroups:
     async def roles(self, office: Office, person: UUID) -> list[str]:
-        async with office.database.read() as session:
+        async with office.database.read(Reach.INSTANCE) as session:
             row = await session.one(
                 "select roles from state.membership where project_id = %s and person_id = %s",
                 (office.a.project, person),
@@ -692,7 +693,7 @@ class TestGroups:
             assert me["roles"] == {str(world.project): ["analyst", "operator"]}
             assert (me["instance_auditor"], me["instance_admin"]) == (True, False)
             # What a person granted stays when the groups go.
-            async with office.database.read() as session:
+            async with office.database.read(Reach.INSTANCE) as session:
                 row = await session.one("select id from state.membership where person_id = %s", (person,))
             assert row is not None
             world.database = office.database
@@ -717,7 +718,7 @@ class TestGroups:
         mapped = {"admins": [{"instance_admin": True}]}
         async with opened(make_database("groups"), idp, link_by_email=True, groups=mapped) as office:
             browsers: list[tuple[Browser, str]] = []
-            async with office.database.read() as session:
+            async with office.database.read(Reach.INSTANCE) as session:
                 before = await session.all("select id from state.person where instance_admin")
             for _ in range(2):
                 subject, _ = await employee(office, idp, groups=["admins"])

@@ -17,14 +17,17 @@ QUEUES = """
 create function jobs.queue_of(p_kind text) returns text
 language sql immutable strict parallel safe
 return case
-    when p_kind in ('mail.file', 'notify.approval', 'notify.refresh_reused') then 'prompt'
-    when p_kind = 'notify.mail' then 'post'
+    when p_kind in ('mail.file', 'notify.approval') then 'prompt'
+    when p_kind in ('notify.mail', 'notify.invitation', 'notify.refresh_reused') then 'post'
     when p_kind = 'webhook.deliver' then 'outside'
-    when p_kind in ('tasks.check_overdue', 'upkeep.prune', 'notify.prune') then 'long'
+    when p_kind in ('tasks.check_overdue', 'upkeep.prune', 'notify.prune', 'approvals.expire', 'approvals.escalate',
+        'approvals.remind', 'invitations.expire') then 'long'
     else 'default'
 end;
 create index job_to_hand_out on jobs.job (jobs.queue_of(kind), due_at, id) where status in ('queued', 'waiting');
 drop index jobs.job_to_publish_first;
+-- What a mail holds is looked up by the job that sends it.
+create index notification_mail_job on notify.notification (mail_job) where mail_job is not null;
 """
 
 FUNCTIONS = r"""
@@ -107,7 +110,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """As before, with one queue."""
     op.execute("drop function jobs.hand_out, jobs.sweep_lost")
-    op.execute("drop index jobs.job_to_hand_out")
+    op.execute("drop index jobs.job_to_hand_out, notify.notification_mail_job")
     op.execute("drop function jobs.queue_of")
     op.execute(
         "create index job_to_publish_first on jobs.job (due_at, id) "

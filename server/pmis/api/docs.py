@@ -125,6 +125,7 @@ class Judged(BaseModel):
     expires_hours: int | None
     remind_hours: int | None
     deadline_hours: int | None
+    bypass_hours: int | None = Field(description="After so many hours of silence executives may fill every open step.")
     notify_at_once: bool
     step_up: bool
     policy_version: int

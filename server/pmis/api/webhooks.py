@@ -391,7 +391,7 @@ async def list_deliveries(request: Request, webhook_id: str) -> Response:
     cursor, after = request.query_params.get("cursor"), None
     if cursor is not None:
         after = decode_cursor(cursor, "-number", 1)[0]
-        if not isinstance(after, int) or not 0 < after < 1 << 62:
+        if type(after) is not int or not 0 < after < 1 << 62:
             raise foreign_cursor()
     async with call.parts.database.read(call.reach) as session:
         hook = await webhooks.find(session, call.principal, uuid_or_none(webhook_id))

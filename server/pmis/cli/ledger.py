@@ -8,8 +8,6 @@ from uuid import UUID  # noqa: TC003 - Typer reads the annotations
 
 import typer
 
-from pmis.kit.db import Reach
-
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -168,7 +166,7 @@ def replay(
     import dataclasses  # noqa: PLC0415
     import json  # noqa: PLC0415
 
-    from pmis.kit.db import Database  # noqa: PLC0415
+    from pmis.kit.db import Database, Reach  # noqa: PLC0415
     from pmis.kit.settings import load_settings  # noqa: PLC0415
     from pmis.ledger.replay import check as check_replay  # noqa: PLC0415
     from pmis.nouns import PROJECTIONS  # noqa: PLC0415

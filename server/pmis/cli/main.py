@@ -17,6 +17,7 @@ import typer
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 GROUPS: Final = (
@@ -83,9 +84,23 @@ for _group in GROUPS:
     app.add_typer(importlib.import_module(f"pmis.cli.{_group}").app)
 
 
+def _leave_out(arguments: Sequence[str]) -> None:
+    """Take the commands out of every group that is not asked for: making all of them takes longer than most commands.
+
+    The help of all lists the groups all the same.
+    """
+    asked = next((one for one in arguments if not one.startswith("-")), None)
+    for group in app.registered_groups:
+        inner = group.typer_instance
+        if inner is not None and isinstance(inner.info.name, str) and inner.info.name != asked:
+            inner.registered_commands = []
+            inner.registered_groups = []
+
+
 def run() -> NoReturn:
     """Run the command in `sys.argv` and end the process with its exit code."""
     debug = os.environ.get("PMIS_DEBUG", "") not in ("", "0")
+    _leave_out(sys.argv[1:])
     try:
         app(prog_name="pmis")
     except PmisError as error:

@@ -169,6 +169,10 @@ class Judge:
     def __post_init__(self) -> None:
         """Look at the database beside the application, from a connection of its own."""
         self._connection = psycopg.connect(self.ground.database.admin_dsn, autocommit=True)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Take what the database holds now as what was there before the next request."""
         self._before = self._rows()
 
     def close(self) -> None:

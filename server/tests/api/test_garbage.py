@@ -61,7 +61,9 @@ def throwing(judge: Judge, names: Iterable[str], *, nowhere: bool = False, strid
         dump = Dump(judge.ground, judge)
         async with app.router.lifespan_context(app):
             for place, name in enumerate(names):
-                thrown = list(dump.of(name, await _cursor(dump, name, token)))
+                cursor = await _cursor(dump, name, token)
+                judge.look_again()  # the first page of the log is a reading that is written down
+                thrown = list(dump.of(name, cursor))
                 for request in thrown[place % stride :: stride]:
                     await throw(judge, request, token)
             for request in dump.nowhere() if nowhere else ():

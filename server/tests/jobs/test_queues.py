@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 WAITS_IN: Final = {
-    "approvals.escalate": "default",
-    "approvals.expire": "default",
-    "approvals.remind": "default",
+    "approvals.escalate": "long",
+    "approvals.expire": "long",
+    "approvals.remind": "long",
+    "invitations.expire": "long",
     "mail.file": "prompt",
     "notify.approval": "prompt",
+    "notify.invitation": "post",
     "notify.mail": "post",
     # As many at once as tasks climbed: each is short, and no mail is behind all of them.
     "notify.overdue": "default",
     "notify.prune": "long",
-    "notify.refresh_reused": "prompt",
+    "notify.refresh_reused": "post",
     "tasks.check_overdue": "long",
     "upkeep.prune": "long",
     "webhook.deliver": "outside",

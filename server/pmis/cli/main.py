@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import traceback
+from copy import copy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -84,25 +85,29 @@ for _group in GROUPS:
     app.add_typer(importlib.import_module(f"pmis.cli.{_group}").app)
 
 
-def _leave_out(arguments: Sequence[str]) -> None:
-    """Take the commands out of every group that is not asked for: making all of them takes longer than most commands.
+def _asked_for(arguments: Sequence[str]) -> typer.Typer:
+    """The commands without those of every group that is not asked for: making all takes longer than most commands.
 
     The help of all lists the groups all the same.
     """
     asked = next((one for one in arguments if not one.startswith("-")), None)
+    small = copy(app)
+    small.registered_groups = []
     for group in app.registered_groups:
         inner = group.typer_instance
         if inner is not None and isinstance(inner.info.name, str) and inner.info.name != asked:
-            inner.registered_commands = []
-            inner.registered_groups = []
+            group, inner = copy(group), copy(inner)  # noqa: PLW2901 - the one everybody has stays whole
+            inner.registered_commands, inner.registered_groups = [], []
+            group.typer_instance = inner
+        small.registered_groups.append(group)
+    return small
 
 
 def run() -> NoReturn:
     """Run the command in `sys.argv` and end the process with its exit code."""
     debug = os.environ.get("PMIS_DEBUG", "") not in ("", "0")
-    _leave_out(sys.argv[1:])
     try:
-        app(prog_name="pmis")
+        _asked_for(sys.argv[1:])(prog_name="pmis")
     except PmisError as error:
         if debug:
             traceback.print_exc()

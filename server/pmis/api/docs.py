@@ -125,7 +125,9 @@ class Judged(BaseModel):
     expires_hours: int | None
     remind_hours: int | None
     deadline_hours: int | None
-    bypass_hours: int | None = Field(description="After so many hours of silence executives may fill every open step.")
+    bypass_hours: int | None = Field(
+        description="After so many hours of silence executives may fill every step whose turn it is."
+    )
     notify_at_once: bool
     step_up: bool
     policy_version: int

@@ -378,30 +378,39 @@ async def expire_due(session: WriteSession, *, limit: int = 500) -> int:
     return len(rows)
 
 
-_SILENT: Final = """
-select doc from state.approval
-where status = 'pending' and (expires_at is null or expires_at > %(now)s)
-  and doc::json -> 'decision' ->> 'escalated_at' is null
-  and ((doc::json ->> 'deadline_at')::timestamptz <= %(now)s
-    or (doc::json ->> 'created_at')::timestamptz
-      + make_interval(hours => (doc::json -> 'decision' ->> 'bypass_hours')::int) <= %(now)s)
-order by id limit %(limit)s for update skip locked
+_FRESH: Final = (
+    "(step ->> 'ready')::boolean and not coalesce(d.doc -> 'decision' -> 'escalated', '[]') ? (step ->> 'id')"
+)
+_SILENT: Final = f"""
+select a.doc, array(select step ->> 'id' from jsonb_array_elements(d.doc -> 'open_steps') step where {_FRESH})
+from state.approval a, lateral (select a.doc::jsonb as doc) d
+where a.status = 'pending' and (a.expires_at is null or a.expires_at > %(now)s)
+  and (d.doc ->> 'policy_version')::int = (select version from state.policy)
+  and exists (select from jsonb_array_elements(d.doc -> 'open_steps') step where {_FRESH})
+  and least((d.doc ->> 'deadline_at')::timestamptz, case when d.doc -> 'decision' ->> 'order' = 'serial' then coalesce((
+        select max((verdict ->> 'at')::timestamptz) from jsonb_array_elements(d.doc -> 'verdicts') verdict
+        where not exists (
+            select from jsonb_array_elements(d.doc -> 'open_steps') step where step ->> 'id' = verdict ->> 'step')
+    ), (d.doc ->> 'created_at')::timestamptz) else (d.doc ->> 'created_at')::timestamptz end
+    + make_interval(hours => (d.doc -> 'decision' ->> 'bypass_hours')::int)) <= %(now)s
+order by a.id limit %(limit)s for update of a skip locked
 """
+"""Open approvals with steps that it is the turn of, were not escalated before and stayed silent for too long."""
 
 
 async def escalate_due(session: WriteSession, *, limit: int = 500) -> int:
-    """Open up to `limit` approvals to executives in which those who were asked stayed silent; says how many.
+    """Open up to `limit` approvals to executives in which those whose turn it is stayed silent; says how many.
 
-    That is once in an approval's life, `bypass_hours` after it was proposed or at its deadline, whichever comes first.
+    That is once for each step, `bypass_hours` after its turn came or at the approval's deadline, whichever comes first.
     As many different people have to agree as before, and nobody who was asked is asked no more. Where every executive
-    is asked already it is said all the same, and those for whom it waits are told once more.
+    is asked already it is said all the same, and those for whom it waits are told once more. What another policy than
+    the one in force judged is left: it cannot be applied any more.
     """
     rows = await session.all(_SILENT, {"now": session.now, "limit": limit})
-    for (doc,) in rows:
+    for doc, silent in rows:
         approval = Approval.model_validate_json(doc)
         decision = Decision.from_json(approval.decision)
-        waiting = {one["id"] for one in approval.open_steps}
-        steps = tuple(step.bypassed() if step.id in waiting else step for step in decision.steps)
+        steps = tuple(step.bypassed() if step.id in silent else step for step in decision.steps)
         proposer = approval.proposer.person_id
         after = Round(
             steps=steps,
@@ -416,13 +425,13 @@ async def escalate_due(session: WriteSession, *, limit: int = 500) -> int:
             "approval.escalated",
             {
                 "reason": "deadline" if overdue else "silence",
-                "bypassed": [step.id for step in steps if step.bypass],
+                "silent": silent,
                 "steps": [step.to_json() for step in steps],
                 "open_steps": waiting_steps(after),
             },
         )
         correlation_id = f"escalation-{approval.id}"
-        _, events = append(
+        escalated, events = append(
             session,
             APPROVALS,
             approval,
@@ -434,9 +443,9 @@ async def escalate_due(session: WriteSession, *, limit: int = 500) -> int:
         promise(
             session,
             "approval.escalated",
-            key=f"escalated:{approval.id}",
+            key=f"escalated:{approval.id}:{escalated.version}",
             event_id=events[0].id,
-            payload={"approval_id": str(approval.id), "escalated": True},
+            payload={"approval_id": str(approval.id), "escalated": escalated.version},
         )
     return len(rows)
 

@@ -138,7 +138,11 @@ class ApprovalProjection(Projection[Approval]):
                 decision = {**entity.decision, "steps": payload["steps"]}
                 return {"decision": decision, "open_steps": payload["open_steps"]}
             case "escalated":
-                told = {"steps": payload["steps"], "escalated_at": event.occurred_at.isoformat()}
+                told = {
+                    "steps": payload["steps"],
+                    "escalated": [*entity.decision.get("escalated", ()), *payload["silent"]],
+                    "escalated_at": event.occurred_at.isoformat(),
+                }
                 return {"decision": {**entity.decision, **told}, "open_steps": payload["open_steps"]}
             case "applied":
                 return {**closed, "status": "applied", "applied": payload["results"]}

@@ -87,11 +87,14 @@ async def whom_it_waits_for(session: Session, approval: Approval, at: datetime) 
     return found
 
 
-async def tell_of(session: WriteSession, approval: Approval, *, by_mail: bool, occasion: str = "0") -> int:
+async def tell_of(
+    session: WriteSession, approval: Approval, *, by_mail: bool, occasion: str = "0", escalated: bool = False
+) -> int:
     """Tell whoever has to know how an approval stands; says how many people were told something new.
 
     While it waits, those for whom it does, once more for each `occasion` (a reminder, an escalation). When it has
-    ended, the proposer, unless they ended it; and what was said to others of its waiting counts as read.
+    ended, the proposer, unless they ended it; and what was said to others of its waiting counts as read. Of what is
+    `escalated` everybody is mailed within two minutes who is mailed at all, all of the same minute in one mail.
     """
     if approval.is_open:
         # Who has to say something next may be somebody else than a moment ago.
@@ -103,20 +106,19 @@ async def tell_of(session: WriteSession, approval: Approval, *, by_mail: bool, o
         by_themselves = approval.status == "withdrawn" or (approval.status == "applied" and not approval.verdicts)
         people = [] if proposer is None or by_themselves else [proposer]
         key, kind = f"ended:{approval.id}", f"approval.{approval.status}"
+    summary = _summary(approval, kind, escalated=escalated)
     told = [
         person
         for person in people
-        if await session.execute(
-            _TELL, (uuid7(), person, key, approval.id, approval.project_id, canonical(_summary(approval, kind)))
-        )
+        if await session.execute(_TELL, (uuid7(), person, key, approval.id, approval.project_id, canonical(summary)))
     ]
     if by_mail:
-        mark = f"{approval.id}:{approval.version}:{occasion}" if _is_urgent(approval) else None
-        await _post(session, told, correlation_id=f"notify-{approval.id}", urgent=mark)
+        mark = f"{approval.id}:{approval.version}:{occasion}" if _is_urgent(approval) and not escalated else None
+        await _post(session, told, correlation_id=f"notify-{approval.id}", urgent=mark, soon=escalated)
     return len(told)
 
 
-def _summary(approval: Approval, kind: str) -> dict[str, Any]:
+def _summary(approval: Approval, kind: str, *, escalated: bool) -> dict[str, Any]:
     """What is said: enough to know whether to look, and nothing that is sealed."""
     last = approval.verdicts[-1] if approval.verdicts else None
     return {
@@ -128,7 +130,7 @@ def _summary(approval: Approval, kind: str) -> dict[str, Any]:
         "operation": approval.changes[0].operation if approval.changes else "",
         "target_type": approval.target_type,
         "route": approval.route,
-        "urgent": _is_urgent(approval),
+        "urgent": _is_urgent(approval) or (approval.is_open and escalated),
         "from": approval.proposer.name if approval.is_open else last.name if last else "",
         "reason": (approval.reason if approval.is_open else approval.closed_reason) or "",
         "expires_at": approval.expires_at.isoformat() if approval.is_open and approval.expires_at else None,
@@ -136,8 +138,7 @@ def _summary(approval: Approval, kind: str) -> dict[str, Any]:
 
 
 def _is_urgent(approval: Approval) -> bool:
-    said = approval.decision
-    return approval.is_open and bool(said.get("notify_at_once") or said.get("escalated_at"))
+    return approval.is_open and bool(approval.decision.get("notify_at_once"))
 
 
 async def tell_of_overdue(session: WriteSession, events: Sequence[UUID], *, by_mail: bool, correlation_id: str) -> int:
@@ -205,15 +206,23 @@ async def settle_overdue(session: WriteSession, person: UUID | None = None) -> i
 
 
 async def _post(
-    session: WriteSession, people: Collection[UUID], *, correlation_id: str, urgent: str | None = None
+    session: WriteSession,
+    people: Collection[UUID],
+    *,
+    correlation_id: str,
+    urgent: str | None = None,
+    soon: bool = False,
 ) -> None:
-    """Have these people mailed as they wish; at once where it is urgent, once for each `urgent`."""
+    """Have these people mailed as they wish; at once where it is urgent, once for each `urgent`.
+
+    What is to be told `soon` is told all who are mailed at all as if they wished to be mailed at once.
+    """
     wishes = await wishes_of(session, people)
     for person in people:
         mail = wishes.get(person, DEFAULT_MAIL)
         if mail == "never":
             continue
-        due = session.now if urgent else due_after(session.now, mail)
+        due = session.now if urgent else due_after(session.now, "at_once" if soon else mail)
         slot = urgent or due.isoformat()
         enqueue(
             session,

@@ -34,8 +34,8 @@ class AboutApproval(Payload):
     approval_id: UUID
     reminder: int = 0
     """Which reminder of it this is; 0 is none."""
-    escalated: bool = False
-    """Whether whoever was asked before stayed silent."""
+    escalated: int = 0
+    """The version it got when it was escalated, as whoever was asked stayed silent; 0 is not."""
 
 
 class Climbed(Payload):
@@ -67,7 +67,8 @@ async def about_approval(said: AboutApproval, work: Work) -> dict[str, Any]:
             session,
             Approval.model_validate_json(row[0]),
             by_mail=work.settings.smtp_server is not None,
-            occasion="escalated" if said.escalated else str(said.reminder),
+            occasion=f"escalated:{said.escalated}" if said.escalated else str(said.reminder),
+            escalated=said.escalated > 0,
         )
         result = {"told": told}
         work.finish(session, result)

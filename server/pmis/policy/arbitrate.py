@@ -245,8 +245,9 @@ def explain(decision: Decision) -> list[str]:
     if decision.steps:
         how = "in this order" if decision.order is Order.SERIAL else "in any order"
         lines.append(f"All of these must agree, {how}, within {decision.expires_hours} hours.")
-        if decision.bypass_hours is not None:
-            lines.append(f"After {decision.bypass_hours} hours of silence executives may fill every open step.")
+        waits = [hours for hours in (decision.bypass_hours, decision.deadline_hours) if hours is not None]
+        if waits:
+            lines.append(f"After {min(waits)} hours of silence executives may fill every step whose turn it is.")
     return lines
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pmis.approval.models import Approval
+    from pmis.kit.db import Database
     from pmis.policy.access import Principal
     from tests.conftest import TestDatabase
 
@@ -323,8 +324,9 @@ async def reign(world: World, **changes: Any) -> None:
     document = (await world.get("policy", POLICY_ID)).document
     outcome = await world.propose("root", "policy", "patch", POLICY_ID, {"document": {**document, **changes}})
     assert outcome.approval is not None
-    for who in ("executive", "executive2"):
-        await world.say(who, outcome.approval, "approve")
+    for who in ("executive", "executive2", "admin"):
+        if (await world.say(who, outcome.approval, "approve")).outcome == "applied":
+            break
     assert (await world.approval(outcome.approval)).status == "applied"
 
 
@@ -440,12 +442,12 @@ class TestSilence:
             await world.say("executive2", approval, "approve")
         assert caught.value.reason is Refusal.NOT_AN_APPROVER
         assert await self.escalate(world) == 1
-        assert await self.escalate(world) == 0, "once in its life"
+        assert await self.escalate(world) == 0, "once for each step"
         kind, payload, actor, _ = (await world.events(approval.id))[-1]
         told = json.loads(payload)
         assert (kind, actor) == ("approval.escalated", "system:escalation")
-        assert (told["reason"], told["bypassed"]) == ("deadline", ["admin", "named"])
-        assert len(await world.outbox(f"escalated:{approval.id}")) == 1
+        assert (told["reason"], told["silent"]) == ("deadline", ["admin", "named"])
+        assert len(await world.outbox(f"escalated:{approval.id}:2")) == 1
         after = await world.approval(approval)
         assert after.digest == approval.digest
         assert [one["bypass"] for one in after.open_steps] == [["executive"], ["executive"]]
@@ -473,6 +475,12 @@ class TestSilence:
         assert "bypass" not in (await world.approval(approval)).decision["steps"][0]
         assert (await world.say("executive2", approval, "approve")).outcome == "applied"
 
+    async def test_what_another_policy_judged_is_left(self, world: World):
+        approval = await waiting(world)
+        await reign(world, solo={"enabled": True})
+        assert await self.escalate(world) == 0
+        assert await verbs(world, approval) == ["created"]
+
     async def test_what_is_over_or_in_time_or_held_is_left(self, world: World, monkeypatch: pytest.MonkeyPatch):
         held, withdrawn, own = await waiting(world), await waiting(world), await to_confirm(world)
         await world.withdraw("analyst", withdrawn)
@@ -485,6 +493,66 @@ class TestSilence:
         for approval in (withdrawn, own, in_time):
             assert "escalated" not in await verbs(world, approval)
         assert await verbs(world, held) == ["created", "escalated"]
+
+
+class TestTurns:
+    """Without a deadline silence counts from when it was a step's turn to speak."""
+
+    async def world_of(self, pool: Database, order: str) -> World:
+        """A world in which an admin and then, or meanwhile, an executive have 48 hours."""
+        world = await make_world(pool, roles={**_ROLES, "executive2": ("executive",)})
+        approvals: dict[str, Any] = dict((await world.get("policy", POLICY_ID)).document["approvals"])
+        steps = [
+            {"id": name, "name": name, "roles": [role], "quorum": 1}
+            for name, role in (("first", "admin"), ("second", "executive"))
+        ]
+        route = "APPROVAL_REQUIRED"
+        approvals[route] = {**approvals[route], "steps": steps, "order": order, "bypass_hours": 48}
+        for route in ("EXECUTIVE_APPROVAL", "ESCALATE"):  # a stricter route asks for no fewer people
+            decider, executive = approvals[route]["steps"]
+            approvals[route] = {**approvals[route], "steps": [{**decider, "quorum": 2}, executive]}
+        await reign(world, approvals=approvals)
+        return world
+
+    async def silent(self, world: World, approval: Approval, *, hours: int) -> list[str] | None:
+        """Which of its steps have stayed silent so much later; None if it was not escalated."""
+        later = decide._SILENT.replace("%(now)s", f"(%(now)s::timestamptz + interval '{hours} hours')")
+        async with world.database.write(Reach.INSTANCE) as session:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(decide, "_SILENT", later)
+                found = await decide.escalate_due(session)
+            await session.commit()
+        if not found:
+            return None
+        kind, payload, *_ = (await world.events(approval.id))[-1]
+        told = json.loads(payload)
+        assert (kind, told["reason"]) == ("approval.escalated", "silence")
+        return told["silent"]
+
+    async def test_all_at_once(self, make_database: Callable[[str], TestDatabase]):
+        async with opened(make_database("meanwhile")) as pool:
+            world = await self.world_of(pool, "parallel")
+            approval = await waiting(world)
+            assert await self.silent(world, approval, hours=47) is None
+            assert await self.silent(world, approval, hours=49) == ["first", "second"]
+            assert await self.silent(world, approval, hours=1000) is None
+
+    async def test_one_after_the_other(self, make_database: Callable[[str], TestDatabase]):
+        async with opened(make_database("turns")) as pool:
+            world = await self.world_of(pool, "serial")
+            approval = await waiting(world)
+            assert await self.silent(world, approval, hours=47) is None
+            assert await self.silent(world, approval, hours=49) == ["first"]
+            assert await self.silent(world, approval, hours=1000) is None, "it is not the executives' turn"
+            first, second = (await world.approval(approval)).open_steps
+            assert (first["bypass"], "bypass" in second) == (["executive"], False)
+            await world.say("admin", approval, "approve")
+            assert await self.silent(world, approval, hours=47) is None
+            assert await self.silent(world, approval, hours=49) == ["second"]
+            assert (await world.approval(approval)).decision["escalated"] == ["first", "second"]
+            assert [key for key in (2, 4) if not await world.outbox(f"escalated:{approval.id}:{key}")] == []
+            assert (await world.say("executive", approval, "approve")).outcome == "applied"
+            await world.require_replay()
 
 
 class TestRevised:

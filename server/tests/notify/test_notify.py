@@ -94,11 +94,13 @@ async def wait(office: Office, who: str = "analyst", label: str = "A bridge") ->
     return outcome.approval
 
 
-async def tell(office: Office, approval: Approval, *, by_mail: bool = False, occasion: str = "0") -> int:
+async def tell(
+    office: Office, approval: Approval, *, by_mail: bool = False, occasion: str = "0", escalated: bool = False
+) -> int:
     async with office.database.write(Reach.INSTANCE) as session:
         row = await session.one("select doc from state.approval where id = %s", (approval.id,))
         now = type(approval).model_validate_json((row or ("",))[0])
-        told = await tell_of(session, now, by_mail=by_mail, occasion=occasion)
+        told = await tell_of(session, now, by_mail=by_mail, occasion=occasion, escalated=escalated)
         await session.commit()
     return told
 
@@ -149,6 +151,43 @@ class TestWho:
         assert await tell(office, approval, occasion="1") == first
         assert await tell(office, approval, occasion="1") == 0
         assert await tell(office, approval, occasion="2") == first
+
+    async def test_a_storm_of_escalations_is_one_mail_within_two_minutes_whatever_they_wished(self, office: Office):
+        async with office.database.write(Reach.INSTANCE) as session:
+            jobs = "select dedup from jobs.job where kind = 'notify.mail'"
+            before = {dedup for (dedup,) in await session.all(jobs, ())}
+        stormy = [await wait(office) for _ in range(4)]
+        admin = office.a.people["admin"]
+        async with office.database.write(Reach.INSTANCE) as session:
+            await session.execute(
+                "insert into notify.preference (person_id, mail) values (%s, 'daily') "
+                "on conflict (person_id) do update set mail = 'daily'",
+                (admin,),
+            )
+            await session.commit()
+        for approval in stormy:
+            assert await tell(office, approval, by_mail=True, occasion="escalated:2", escalated=True) >= 2
+        async with office.database.read(Reach.INSTANCE) as session:
+            rows = await session.all(
+                "select dedup, due_at - created_at < interval '3 minutes' from jobs.job where kind = 'notify.mail'", ()
+            )
+        mails = [(dedup, soon) for dedup, soon in rows if dedup not in before and str(admin) in dedup]
+        assert 1 <= len(mails) <= 2, "two, when a minute began in between"
+        assert all(soon for _, soon in mails)
+        async with office.database.read(Reach.INSTANCE) as session:
+            found = await session.all(
+                "select doc::json ->> 'urgent' from notify.notification where person_id = %s and about = any(%s)",
+                (admin, [one.id for one in stormy]),
+            )
+        assert [urgent for (urgent,) in found] == ["true"] * 4
+        assert await tell(office, stormy[0], occasion="0") >= 2
+        async with office.database.read(Reach.INSTANCE) as session:
+            found = await session.all(
+                "select doc::json ->> 'urgent' from notify.notification where person_id = %s and about = %s "
+                "order by id",
+                (admin, stormy[0].id),
+            )
+        assert [urgent for (urgent,) in found] == ["true", "false"], "what is said later of it is not urgent any more"
 
     async def test_a_borrowed_seat_is_told_too(self, office: Office):
         taker = await office.newcomer("operator")

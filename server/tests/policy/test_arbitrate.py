@@ -431,7 +431,7 @@ def test_an_explanation_without_approvers_ends_with_the_reasons():
     assert lines[-1].startswith("- Low impact at low uncertainty goes to AUTO.")
     several = explain(arbitrate(facts("patch", "party", fields=["bank_details"]), POLICY))
     assert several[-2] == "All of these must agree, in any order, within 336 hours."
-    assert several[-1] == "After 96 hours of silence executives may fill every open step."
+    assert several[-1] == "After 96 hours of silence executives may fill every step whose turn it is."
 
 
 # --- the same on every machine ------------------------------------------------------------------------------------

@@ -67,6 +67,15 @@ begin
 end
 $$;
 
+-- What is due in each queue: whoever listens to all but one of them leaves that one behind.
+create function jobs.due_in_queues(out queue text, out jobs bigint, out oldest_due_at timestamptz) returns setof record
+language sql stable security definer
+set search_path = pg_catalog
+as $$
+    select jobs.queue_of(kind), count(*), min(due_at) from jobs.job
+    where status in ('queued', 'waiting') and due_at <= clock_timestamp() group by 1 order by 3
+$$;
+
 -- As `jobs.sweep`, which stays for relays of the version before, and says which jobs they were.
 create function jobs.sweep_lost(p_max_attempts integer, p_limit integer)
 returns table (id uuid, kind text, correlation_id text, attempt integer, status text)
@@ -94,9 +103,10 @@ $$;
 """
 
 PRIVILEGES = """
-revoke all on function jobs.queue_of, jobs.hand_out, jobs.sweep_lost from public;
+revoke all on function jobs.queue_of, jobs.hand_out, jobs.due_in_queues, jobs.sweep_lost from public;
 grant execute on function jobs.hand_out, jobs.sweep_lost to pmis_relay;
 grant execute on function jobs.queue_of to pmis_app, pmis_relay;
+grant execute on function jobs.due_in_queues to pmis_app;
 """
 
 
@@ -109,7 +119,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """As before, with one queue."""
-    op.execute("drop function jobs.hand_out, jobs.sweep_lost")
+    op.execute("drop function jobs.hand_out, jobs.due_in_queues, jobs.sweep_lost")
     op.execute("drop index jobs.job_to_hand_out, notify.notification_mail_job")
     op.execute("drop function jobs.queue_of")
     op.execute(

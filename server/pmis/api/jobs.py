@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from uuid import UUID
@@ -26,10 +27,12 @@ from pmis.kit.text import Words, one_line
 from pmis.ledger.event import Actor, Fact, Origin
 from pmis.ledger.idempotency import Answer
 from pmis.ledger.store import record
+from pmis.mail.intake import FILE
+from pmis.notify.spread import MAIL
 from pmis.policy.access import Action, allowed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from pmis.kit.db import Row, Session, WriteSession
     from pmis.policy.access import Principal
@@ -325,17 +328,39 @@ def _origin(call: Call) -> Origin:
     return Origin(actor, call.source, call.correlation_id)
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """A way in which somebody ends a job. Kinds in `kept` are not ended so: something accepted would be lost."""
+
+    statement: str
+    event: str
+    otherwise: str
+    kept: Mapping[str, str]
+
+
+_ACCEPTED: Final = "The mail was accepted, and is filed or stays a dead letter. Have it tried again."
+_CANCEL: Final = _Ending(
+    "select jobs.cancel(%s)",
+    "job.cancelled",
+    "only jobs that wait are cancelled",
+    {FILE: _ACCEPTED, MAIL: "What its person was told waits for this mail. They say themselves that they want none."},
+)
+_DISMISS: Final = _Ending(
+    "select jobs.dismiss(%s)", "job.dismissed", "only dead letters are dismissed", {FILE: _ACCEPTED}
+)
+
+
 async def cancel_job(request: Request, job_id: str) -> Response:
     """End a job that waits, before anybody does it."""
-    return await _end(request, job_id, "select jobs.cancel(%s)", "job.cancelled", "only jobs that wait are cancelled")
+    return await _end(request, job_id, _CANCEL)
 
 
 async def dismiss_job(request: Request, job_id: str) -> Response:
     """Lay a dead letter aside."""
-    return await _end(request, job_id, "select jobs.dismiss(%s)", "job.dismissed", "only dead letters are dismissed")
+    return await _end(request, job_id, _DISMISS)
 
 
-async def _end(request: Request, job_id: str, statement: str, event: str, otherwise: str) -> Response:
+async def _end(request: Request, job_id: str, ending: _Ending) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     docs.require_json(request)
@@ -344,13 +369,15 @@ async def _end(request: Request, job_id: str, statement: str, event: str, otherw
     async def handle(session: WriteSession) -> Answer:
         row = await _find(session, call, job_id)
         identity, kind, project = row[:3]
-        ended = await session.one(statement, (identity,))
+        if why := ending.kept.get(kind):
+            raise ConflictError(why)
+        ended = await session.one(ending.statement, (identity,))
         # What it is now: a worker or somebody else may have been faster.
         job = _job(await _find(session, call, job_id))
         if ended is None or not ended[0]:
-            raise ConflictError(f"This job is {job['status']}; {otherwise}.", status_now=job["status"])
+            raise ConflictError(f"This job is {job['status']}; {ending.otherwise}.", status_now=job["status"])
         # A job ends so once: it is the one fact of its stream.
-        fact = Fact(event, {"kind": kind, "reason": said.reason or None})
+        fact = Fact(ending.event, {"kind": kind, "reason": said.reason or None})
         record(session, "job", identity, fact, origin=_origin(call), project_id=project)
         return Answer(200, canonical(job).encode(), {}, project)
 

@@ -74,6 +74,9 @@ _FIGURES: Final = (
     "j.unsent, coalesce(extract(epoch from clock_timestamp() - j.oldest_unsent_at), 0)::float8 "
     "from ledger.seal_lag() l, jobs.lag() j"
 )
+_QUEUES: Final = (
+    "select queue, jobs, extract(epoch from clock_timestamp() - oldest_due_at)::float8 from jobs.due_in_queues()"
+)
 _DURATIONS: Final = (
     "select j.kind, count(*), percentile_cont(array[0.5, 0.95, 1]) "
     "within group (order by extract(epoch from a.ended_at - a.started_at)::float8) "
@@ -144,6 +147,7 @@ class Figures:
             async with self._database.read(Reach.INSTANCE) as session:
                 row = await session.one(_FIGURES)
                 durations = await session.all(_DURATIONS)
+                queues = await session.all(_QUEUES)
         except (PmisError, PsycopgError):
             # Gone, or not to be read: a schema that is not there yet, a login without the rights.
             return [GaugeMetricFamily("pmis_database_up", _UP, 0)]
@@ -159,9 +163,18 @@ class Figures:
             done.add_metric((kind,), number)
             for quantile, seconds in zip(("0.5", "0.95", "1"), lengths, strict=True):
                 lasted.add_metric((kind, quantile), seconds)
+        due = GaugeMetricFamily("pmis_jobs_due", "Jobs that are due and that no worker has.", labels=("queue",))
+        since = GaugeMetricFamily(
+            "pmis_jobs_due_oldest_seconds", "How long the oldest of these has been due.", labels=("queue",)
+        )
+        for queue, number, seconds in queues:
+            due.add_metric((queue,), number)
+            since.add_metric((queue,), seconds)
         return [
             done,
             lasted,
+            due,
+            since,
             GaugeMetricFamily("pmis_database_up", _UP, 1),
             CounterMetricFamily("pmis_events_appended", "Events in the log.", sealed + unsealed),
             GaugeMetricFamily("pmis_events_unsealed", "Events that no checkpoint covers yet.", unsealed),

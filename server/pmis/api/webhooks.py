@@ -190,7 +190,7 @@ def shown(hook: Hook, now: datetime) -> dict[str, Any]:
 _DELIVERIES: Final = """
 select * from (
     select d.number, d.id, d.event_id, d.project_id, d.type, case when d.status <> 'pending' then d.status
-        when j.status in ('dead', 'cancelled') then 'failed' else 'waiting' end as state,
+        when j.status is null or j.status in ('dead', 'cancelled') then 'failed' else 'waiting' end as state,
         d.attempts, d.answer, d.error, d.milliseconds, d.job_id, d.created_at, d.tried_at
     from webhook.delivery d left join jobs.job j on j.id = d.job_id
     where d.hook_id = %(hook)s and (%(id)s::uuid is null or d.id = %(id)s)

@@ -33,6 +33,8 @@ GRACE_SECONDS: Final = 10
 """How long a worker that is told to stop lets its jobs run before it gives them back."""
 _KILL_AFTER_SECONDS: Final = 30
 _EXPIRES_SECONDS: Final = 300
+MOST_MESSAGES: Final = 256
+"""How many messages a queue of the broker holds: those of a queue nobody listens to would otherwise fill Valkey."""
 
 
 def kombu_url(url: str) -> str:
@@ -132,7 +134,14 @@ def publisher(app: Any) -> Callable[[Sequence[Due]], None]:  # noqa: ANN401 - se
 
     def publish(jobs: Sequence[Due]) -> None:
         with app.producer_or_acquire() as producer:
+            full = {
+                name
+                for name in {queue_name(job.queue) for job in jobs}
+                if producer.channel.queue_declare(queue=name).message_count >= MOST_MESSAGES
+            }
             for job in jobs:
+                if queue_name(job.queue) in full:
+                    continue
                 app.send_task(
                     TASK,
                     (str(job.id),),

@@ -317,13 +317,13 @@ async def redeliver(session: WriteSession, hook: Hook, delivery: UUID, *, origin
         raise NotFoundError("There is no such delivery.")
     _require_on(hook)
     status, number, event, job = row
-    if status == "pending" and job not in ("dead", "cancelled"):
+    if status == "pending" and job not in ("dead", "cancelled", None):  # None: its job ended so long ago
         raise DeliveryUnderWayError("It has not ended yet: wait, or look at its attempts.")
-    if status == "pending" and job == "dead":
-        await session.execute(
-            "select jobs.retry(array(select job_id from webhook.delivery where id = %s))", (delivery,)
-        )
-    else:
+    # Somebody may lay the dead letter aside just now, and then it is another job's.
+    if not await session.all(
+        "select jobs.retry(array(select job_id from webhook.delivery where id = %s and status = 'pending'))",
+        (delivery,),
+    ):
         await again(session, delivery, number + 1)
         accept(session, delivery, number + 1, project=hook.project_id, event=event, origin=origin)
     await session.execute("update webhook.hook set version = version + 1 where id = %s", (hook.id,))

@@ -311,9 +311,14 @@ def _jobs(connection: Connection) -> Iterator[Finding]:
     waiting, age, dead = row or (0, None, 0)
     text = f"{waiting} wait, the oldest for {age or 0:.0f} s" if waiting else "none waits"
     if (age or 0) > _STALLED_SECONDS:
-        yield Finding(
-            "jobs", Level.WARNING, f"{text}.", "Do `pmis relay` and `pmis worker` run? Their logs say why not."
-        )
+        late = connection.execute(
+            "select queue from jobs.due_in_queues() "
+            "where oldest_due_at < clock_timestamp() - make_interval(secs => %s)",
+            (_STALLED_SECONDS,),
+        ).fetchall()
+        where = f" in the queue {' and '.join(queue for (queue,) in late)}" if late else ""
+        advice = "Do `pmis relay` and `pmis worker` run, for every queue? Their logs say why not."
+        yield Finding("jobs", Level.WARNING, f"{text}{where}.", advice)
     else:
         yield Finding("jobs", Level.OK, text)
     if dead:

@@ -119,6 +119,20 @@ async def test_a_job_that_waits_is_cancelled_and_never_done(office: Office):
     assert len(await facts_of(office, job)) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "way"),
+    [("mail.file", "queued", "cancel"), ("mail.file", "dead", "dismiss"), ("notify.mail", "queued", "cancel")],
+)
+async def test_what_was_accepted_from_or_for_people_is_not_ended(office: Office, kind: str, status: str, way: str):
+    job = await make_job(office, office.a.project, status)
+    with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+        connection.execute("update jobs.job set kind = %s where id = %s", (kind, job))
+    told = problem(await office.post("admin2", f"/jobs/{job}/{way}", {}), 409, "conflict")
+    assert "mail" in told["detail"]
+    assert ok(await office.get("admin2", f"/jobs/{job}"))["status"] == status
+    assert await facts_of(office, job) == []
+
+
 async def test_a_job_that_runs_is_not_cancelled(office: Office):
     job = await make_job(office, office.a.project, "queued")
     assert claim(office, job) == 1

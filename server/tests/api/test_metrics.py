@@ -149,6 +149,8 @@ class TestInstall:
                 assert now(name) - before(name) == 1
                 if name == "pmis_jobs_unclaimed":
                     assert now("pmis_jobs_oldest_seconds") >= 60
+                    assert now("pmis_jobs_due", queue="long") == 1
+                    assert now("pmis_jobs_due_oldest_seconds", queue="long") >= 60
 
     async def test_what_jobs_took_is_seen_for_a_while(self, office: Office):
         figures: Figures = office.app.state.figures

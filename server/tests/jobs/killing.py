@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from pmis.jobs.registry import Payload, Work
     from pmis.kit.settings import Settings
     from tests.conftest import TestDatabase
+
+
+_PATIENCE_SECONDS = 120.0
 
 
 def killed_after(kind: Kind[Any]) -> dict[str, Kind[Any]]:
@@ -59,6 +63,11 @@ def attempt_now(settings: Settings, kinds: Mapping[str, Kind[Any]], job: UUID) -
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as told:
+        if not select.select([told], [], [], _PATIENCE_SECONDS)[0]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            message = f"the attempt said nothing in {_PATIENCE_SECONDS} s"
+            raise AssertionError(message)
         outcome = told.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):

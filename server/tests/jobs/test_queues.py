@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import pytest
 
-from pmis.jobs.broker import DEFAULT, PROMPT, QUEUES, queue_name
+from pmis.jobs.broker import DEFAULT, MOST_MESSAGES, PROMPT, QUEUES, Due, make_app, publisher, queue_name
+from pmis.jobs.relay import WINDOW
+from pmis.kit.ids import uuid7
+from pmis.kit.settings import load_settings
 from pmis.ops.up import _workers
 from pmis.work import KINDS
 from tests.builders import SECRET, make_world, opened
@@ -81,6 +84,21 @@ def test_a_full_queue_takes_nothing_from_the_others(make_database: Callable[[str
         admin.execute("select jobs.claim(id, 60, 'test') from jobs.job where kind = 'notify.mail'")
         admin.execute("update jobs.job set status = 'queued', lease_until = null where kind = 'upkeep.prune'")
         assert admin.execute("select count(*) from jobs.hand_out(32, 60)").fetchone() == (0,), "all others are full"
+
+
+def test_a_queue_nobody_listens_to_does_not_fill_the_broker(plant: Plant):
+    """It is told of its jobs again and again, as nobody claims them; the others are told of theirs all the same."""
+    app = make_app(load_settings(embedded=False, redis_url=plant.valkey.url))
+    tell = publisher(app)
+    held = {queue_name(queue): 0 for queue in ("long", "prompt")}
+    with app.connection_for_read() as connection:
+        for _ in range(3 * MOST_MESSAGES // WINDOW):
+            tell([Due(uuid7(), "upkeep.prune", "long", "test") for _ in range(WINDOW)])
+            tell([Due(uuid7(), "mail.file", "prompt", "test"), Due(uuid7(), "upkeep.prune", "long", "test")])
+        for name in held:
+            held[name] = connection.default_channel.queue_declare(queue=name).message_count
+    assert MOST_MESSAGES <= held["pmis.long"] < MOST_MESSAGES + WINDOW
+    assert held["pmis.prompt"] == 3 * MOST_MESSAGES // WINDOW
 
 
 def test_what_pmis_up_runs_does_so_many_at_a_time_and_keeps_half_for_the_prompt():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -566,6 +567,32 @@ class TestFailing:
         assert await desk.work(made) == ["done"]
         assert [one["status"] for one in await desk.told(made)] == ["delivered"]
         assert len(desk.messages()) == 1
+
+    async def test_one_whose_job_was_forgotten_has_failed_and_is_told_again_by_another(self, desk: Desk):
+        made = await desk.hook("admin2")
+        await desk.office.a.make_package()
+        (waiting,) = await desk.told(made)
+        desk.force(f"delete from jobs.job where id = '{waiting['job_id']}'")  # what was cancelled long ago is pruned
+        (failed,) = await desk.told(made)
+        assert failed["status"] == "failed"
+        ok(await desk.office.post("admin2", f"/webhooks/{made['id']}/deliveries/{failed['id']}/redeliver", {}), 202)
+        assert await desk.work(made) == ["done"]
+        assert [one["status"] for one in await desk.told(made)] == ["delivered"]
+
+    async def test_one_whose_dead_letter_is_laid_aside_just_now_is_told_by_another_job(self, desk: Desk):
+        made = await desk.hook("admin2")
+        await desk.office.a.make_package()
+        (dead,) = await desk.told(made)
+        desk.force(f"update jobs.job set status = 'dead', finished_at = now() where id = '{dead['job_id']}'")
+        path = f"/webhooks/{made['id']}/deliveries/{dead['id']}/redeliver"
+        with psycopg.connect(desk.office.test_database.admin_dsn) as other:
+            other.execute("select jobs.dismiss(%s)", (dead["job_id"],))
+            asked = asyncio.create_task(desk.office.post("admin2", path, {}))
+            assert not (await asyncio.wait({asked}, timeout=0.3))[0], "it waits for the other"
+            other.commit()
+        told = ok(await asked, 202)
+        assert (told["status"], told["job_id"] != dead["job_id"]) == ("waiting", True)
+        assert await desk.work(made) == ["done"]
 
     async def test_one_that_is_gone_is_switched_off_at_once(self, desk: Desk):
         made = await desk.hook()

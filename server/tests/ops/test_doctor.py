@@ -297,6 +297,7 @@ def test_jobs_that_nobody_does_and_dead_letters_are_told(make_database):
         )
     finding = findings(database.app_dsn)["jobs"]
     assert (finding.level, finding.text[:25]) == (Level.WARNING, "1 wait, the oldest for 60")
+    assert finding.text.endswith(" s in the queue default.")
     assert "pmis relay" in finding.advice
     with psycopg.connect(database.admin_dsn, autocommit=True) as connection:
         connection.execute("update jobs.job set status = 'dead', finished_at = now()")

@@ -23,27 +23,32 @@ if TYPE_CHECKING:
 
 router = docs.RouteTable("audit")
 _NOT_YOURS: Final = "Only auditors, administrators and executives read the log."
-RECORDED: Final = "Reading is itself recorded as an event, `log.read`; what is read again within the hour, once."
+RECORDED: Final = (
+    "Reading is itself recorded as an event, `log.read`, in each project that is read; what is read again within the "
+    "hour, once."
+)
 FILTERS: Final = ("type", "actor", "correlation_id", "stream_id")
 
 
-async def _auditable(session: Session, call: Call, request: Request) -> tuple[UUID | None, str, list[Any]]:
-    """The project asked for, and the part of the log that the caller may audit, as a condition.
+async def _auditable(session: Session, call: Call, request: Request) -> tuple[list[UUID | None], str, list[Any]]:
+    """The projects that are read, and the part of the log that the caller may audit, as a condition.
 
+    Among the projects None is what belongs to none, or to all of them.
     Raises ForbiddenError when they may audit none of it.
     """
     given = request.query_params
     if "project" in given:
         project = await project_named(session, call.principal, given["project"])
         authorize(call.principal, Action.READ_AUDIT, project)
-        return project, "project_id = %s", [project]
+        return [project], "project_id = %s", [project]
     if visible_projects(call.principal, Action.READ_AUDIT) is ALL:
-        return None, "true", []
+        return [None], "true", []
     projects = await readable_projects(session, call.principal, Action.READ_AUDIT)
     instance = allowed(call.principal, Action.READ_AUDIT, None)
     if not projects and not instance:
         raise ForbiddenError(_NOT_YOURS)
-    return None, f"(project_id = any(%s){' or project_id is null' if instance else ''})", [projects]
+    where = f"(project_id = any(%s){' or project_id is null' if instance else ''})"
+    return [*projects, *([None] if instance else [])], where, [projects]
 
 
 async def list_events(request: Request) -> Response:
@@ -52,7 +57,7 @@ async def list_events(request: Request) -> Response:
     require_known_parameters(request, frozenset({*FILTERS, "project", "from", "to", "cursor", "limit"}))
     given = request.query_params
     async with call.parts.database.read(call.reach) as session:
-        project, where, params = await _auditable(session, call, request)
+        projects, where, params = await _auditable(session, call, request)
         for name in FILTERS:
             if name in given:
                 where += f" and {name} = %s"
@@ -67,7 +72,7 @@ async def list_events(request: Request) -> Response:
             session, call, where, params, cursor=given.get("cursor"), limit=limit_of(request)
         )
     asked = {name: given[name] for name in (*FILTERS, "from", "to") if name in given}
-    await call.parts.readings.note(call, "list", project, **asked)
+    await call.parts.readings.note(call, "list", projects, **asked)
     return Response(body, 200, next_link(request, following), "application/json")
 
 
@@ -103,7 +108,7 @@ async def entity_events(request: Request, entity_type: str, entity_id: str) -> R
             cursor=request.query_params.get("cursor"),
             limit=limit_of(request),
         )
-    await call.parts.readings.note(call, "record", project, stream_type=entity_type, stream_id=str(identity))
+    await call.parts.readings.note(call, "record", [project], stream_type=entity_type, stream_id=str(identity))
     return Response(body, 200, next_link(request, following), "application/json")
 
 
@@ -133,7 +138,7 @@ async def get_event(request: Request, event_id: str) -> Response:
     require_known_parameters(request, frozenset())
     async with call.parts.database.read(call.reach) as session:
         project, _, body = await visible_event(session, call, event_id)
-    await call.parts.readings.note(call, "event", project, event_id=event_id)
+    await call.parts.readings.note(call, "event", [project], event_id=event_id)
     return Response(body, 200, None, "application/json")
 
 

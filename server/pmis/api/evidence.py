@@ -109,7 +109,7 @@ async def get_proof(request: Request, event_id: str) -> Response:
         size, root, note = newest
         plan = inclusion_plan(leaf[0], size)
         rows = await session.all(READ_NODES, node_parameters(plan.nodes))
-    await call.parts.readings.note(call, "proof", project, event_id=event_id)
+    await call.parts.readings.note(call, "proof", [project], event_id=event_id)
     path = plan.hashes({(level, index): bytes(hash_) for level, index, hash_ in rows})
     body = {
         "leaf_index": leaf[0],
@@ -208,7 +208,7 @@ async def verify_log(request: Request) -> Response:
     authorize(call.principal, Action.VERIFY, None)
     body = await to_thread.run_sync(_verified, call.parts.settings, limiter=_few)
     judged = {name: body[name] for name in ("result", "sealed", "unsealed", "checkpoints")}
-    await call.parts.readings.write(call, Fact("log.verified", {**judged, "findings": len(body["findings"])}), None)
+    await call.parts.readings.write(call, Fact("log.verified", {**judged, "findings": len(body["findings"])}), [None])
     return Response(json.dumps(body, ensure_ascii=False), 200, None, "application/json")
 
 

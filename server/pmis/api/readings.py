@@ -12,7 +12,7 @@ from pmis.ledger.event import Fact
 from pmis.ledger.store import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from uuid import UUID
 
     from pmis.api.context import Call
@@ -31,22 +31,28 @@ class Readings:
         self._now = now
         self._until: OrderedDict[tuple[Actor, UUID | None, str], float] = OrderedDict()
 
-    async def note(self, call: Call, what: str, project: UUID | None, **asked: str) -> None:
-        """Write that the caller reads this, before they are answered; who cannot be written down reads nothing."""
+    async def note(self, call: Call, what: str, projects: Collection[UUID | None], **asked: str) -> None:
+        """Write that the caller reads this, before they are answered; who cannot be written down reads nothing.
+
+        It is written to each of the `projects` (None: what belongs to none, or to all) whose log is read, so that
+        whoever audits one finds who read of it.
+        """
         payload = {"what": what, "asked": asked}
-        key = call.origin.actor, project, canonical(payload)
-        now = self._now()
-        if self._until.get(key, now) > now:
+        actor, text, now = call.origin.actor, canonical(payload), self._now()
+        new = [one for one in projects if self._until.get((actor, one, text), now) <= now]
+        if not new:
             return
-        await self.write(call, Fact("log.read", payload), project)
-        self._until[key] = now + SECONDS
-        self._until.move_to_end(key)
+        await self.write(call, Fact("log.read", payload), new)
+        for project in new:
+            self._until[actor, project, text] = now + SECONDS
+            self._until.move_to_end((actor, project, text))
         while len(self._until) > _KEPT:
             self._until.popitem(last=False)
 
     @staticmethod
-    async def write(call: Call, fact: Fact, project: UUID | None) -> None:
-        """Write what the caller did with the log."""
+    async def write(call: Call, fact: Fact, projects: Collection[UUID | None]) -> None:
+        """Write what the caller did with the log of these projects."""
         async with call.parts.database.write(call.reach) as session:
-            record(session, "log", uuid7(), fact, origin=call.origin, project_id=project)
+            for project in projects:
+                record(session, "log", uuid7(), fact, origin=call.origin, project_id=project)
             await session.commit()

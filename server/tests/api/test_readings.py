@@ -15,6 +15,7 @@ from pmis.kit.db import Reach
 from pmis.kit.errors import UnavailableError
 from tests.api.expect import ok, problem
 from tests.api.office import open_office, seal
+from tests.builders import make_member
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -73,6 +74,22 @@ async def test_who_read_what_stands_in_the_log_once(office: Office):
     assert judged[3]["result"] == "ok"
     assert judged[3]["findings"] == 0
     assert judged[3]["sealed"] > 0
+
+
+async def test_whoever_audits_some_projects_leaves_it_in_each(office: Office):
+    both = await office.newcomer("auditor")
+    async with office.database.write(Reach.INSTANCE) as session:
+        await make_member(session, office.vault, office.b.project, office.person(both), "auditor")
+        await session.commit()
+    ok(await office.get(both, "/audit"))
+    actor, told = f"person:{office.person(both)}", {"what": "list", "asked": {}}
+    projects = {office.a.project, office.b.project}
+    assert {row[1] for row in await noted(office)} == projects
+    assert [(row[0], *row[2:]) for row in await noted(office)] == [(actor, "log.read", told)] * 2
+    ok(await office.get(both, "/audit", params={"project": office.a.prefix}))
+    assert len(await noted(office)) == 2, "that was read already"
+    ok(await office.get("auditor", "/audit"))
+    assert [row[1] for row in await noted(office)][2:] == [office.a.project], "only those they audit"
 
 
 async def test_who_may_not_read_it_leaves_nothing(office: Office):

@@ -119,14 +119,14 @@ def _tell_configuration(told: Path) -> None:
     import json
     from typing import cast
 
-    from celery import signals
+    from celery.worker import WorkController
 
-    def ready(sender: Any, **_: object) -> None:
+    def ready(_: Any, sender: Any) -> None:
         conf = sender.app.conf
         channel = sender.connection.default_channel
         found = {name: conf[name] for name in conf if isinstance(conf[name], str | int | float | bool | list | None)}
         found |= {f"transport.{name}": value for name, value in conf.broker_transport_options.items()}
-        connected = channel.connection_pool.connection_kwargs
+        connected = channel.pool.connection_kwargs
         found |= {f"connection.{name}": connected.get(name) for name in ("socket_timeout", "health_check_interval")}
         found |= {
             "channel.visibility_timeout": channel.visibility_timeout,
@@ -140,7 +140,7 @@ def _tell_configuration(told: Path) -> None:
         }
         told.write_text(json.dumps(found, default=str))
 
-    cast("Any", signals.worker_ready).connect(ready, weak=False)
+    cast("Any", WorkController).on_consumer_ready = ready
 
 
 def _beat_often() -> None:

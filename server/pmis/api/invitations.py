@@ -26,7 +26,8 @@ from pmis.api.context import (
 from pmis.api.edge import write
 from pmis.api.metrics import SIGN_IN_FAILURES
 from pmis.api.own import json_answer, require_plain_write
-from pmis.api.resources import answer_of, id_after, limit_of, next_link, project_named
+from pmis.api.resources import answer_of, id_after, limit_of, next_link, project_named, readable_projects
+from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, Proposed, parse_input
 from pmis.approval.propose import Wanted, propose
 from pmis.identity import invitations
@@ -71,7 +72,7 @@ class InvitationCreate(Proposed):
     email: Email = Field(
         description="Where the link goes, and what the person will sign in with.", examples=["new@example.org"]
     )
-    name: Name = Field(description="What the person is called, unless they say otherwise.", examples=["Nia New"])
+    name: Name = Field(description="What the person is called.", examples=["Nia New"])
     instance_admin: bool = Field(default=False, description="Whether they administer the instance.")
     instance_auditor: bool = Field(default=False, description="Whether they audit the instance.")
     roles: Annotated[list[InvitedRoles], Field(max_length=MAX_PROJECTS)] = Field(
@@ -80,7 +81,7 @@ class InvitationCreate(Proposed):
     expires_in_days: int | None = Field(
         default=None,
         ge=1,
-        le=90,
+        le=invitations.LONGEST_DAYS,
         description="For how many days a link is good from when it is sent: at most, and by default, INVITATION_DAYS.",
         examples=[3],
     )
@@ -95,7 +96,6 @@ class InvitationAccept(Input):
     password: NewPassword = Field(
         json_schema_extra={"writeOnly": True, "format": "password"}, examples=["correct horse battery"]
     )
-    name: Name | None = Field(default=None, description="What to be called; by default as the invitation says.")
 
 
 class RolesOut(BaseModel):
@@ -117,7 +117,9 @@ class InvitationOut(BaseModel):
     email: str | None = Field(description="Null once it was erased.")
     instance_admin: bool
     instance_auditor: bool
-    roles: list[RolesOut] = Field(description="What was agreed so far; what still waits is an approval in its project.")
+    roles: list[RolesOut] = Field(
+        description="What was agreed so far in projects that the caller reads; what still waits is an approval there."
+    )
     inviter: UUID
     inviter_name: str
     sent: int = Field(description="How often it was sent; only the last link is good.")
@@ -270,8 +272,9 @@ async def list_invitations(request: Request) -> Response:
             f"status: {message}.", errors=[{"pointer": "/query/status", "message": message, "type": "enum"}]
         )
     limit, after = limit_of(request), id_after(request)
-    async with call.parts.database.read(call.reach) as session:
-        rows = await invitations.listed(session, status=status, after=after, limit=limit + 1)
+    async with call.parts.database.read(Reach.INSTANCE) as session:
+        projects = await readable_projects(session, call.principal)
+        rows = await invitations.listed(session, projects, status=status, after=after, limit=limit + 1)
         shown = await _all_shown(session, call, rows[:limit])
     following = encode_cursor("id", [str(rows[limit - 1][0])]) if len(rows) > limit else None
     body = canonical({"items": shown, "next": following})
@@ -279,7 +282,9 @@ async def list_invitations(request: Request) -> Response:
 
 
 async def _one(session: Session, call: Call, identity: UUID | None) -> dict[str, Any]:
-    rows = await invitations.listed(session, only=identity) if identity is not None else []
+    if identity is None:
+        raise NotFoundError("There is no such invitation.")
+    rows = await invitations.listed(session, await readable_projects(session, call.principal), only=identity)
     if not rows:
         raise NotFoundError("There is no such invitation.")
     return (await _all_shown(session, call, rows))[0]
@@ -290,7 +295,7 @@ async def get_invitation(request: Request, invitation_id: str) -> Response:
     call = await caller(request)
     require_known_parameters(request, frozenset())
     _require_knows(call)
-    async with call.parts.database.read(call.reach) as session:
+    async with call.parts.database.read(Reach.INSTANCE) as session:
         shown = await _one(session, call, uuid_or_none(invitation_id))
     return Response(canonical(shown), 200, {"ETag": etag(shown["version"])}, "application/json")
 
@@ -301,10 +306,18 @@ async def resend_invitation(request: Request, invitation_id: str) -> Response:
     require_plain_write(request)
     _require_knows(call, writes=True)
     parts = call.parts
-    async with parts.database.write(Reach.INSTANCE) as session:
-        head = await invitations.send_again(session, uuid_or_none(invitation_id), origin=call.origin)
-        await session.commit()
     mailed = parts.settings.smtp_server is not None
+    if not mailed:
+        await require_recent(call)
+    async with parts.database.write(Reach.INSTANCE) as session:
+        head = await invitations.send_again(
+            session,
+            uuid_or_none(invitation_id),
+            longest_days=parts.settings.invitation_days,
+            by=None if mailed else call.principal.person_id,
+            origin=call.origin,
+        )
+        await session.commit()
     shown = {
         "id": str(head.id),
         "sent": head.serial,
@@ -320,7 +333,7 @@ async def revoke_invitation(request: Request, invitation_id: str) -> Response:
     call = await caller(request)
     require_plain_write(request)
     _require_knows(call, writes=True)
-    async with call.parts.database.write(call.reach) as session:
+    async with call.parts.database.write(Reach.INSTANCE) as session:
         head = await invitations.revoke(session, uuid_or_none(invitation_id), origin=call.origin)
         shown = await _one(session, call, head.id)
         await session.commit()
@@ -345,7 +358,6 @@ async def accept_invitation(request: Request) -> Response:
                 parts.vault,
                 secrets,
                 said.token,
-                name=said.name,
                 password_hash=hashed,
                 source=source_of(request),
                 correlation_id=request.scope["correlation_id"],
@@ -426,8 +438,10 @@ docs.route(
         {200: InvitationSent},
         _REFUSED,
         description=(
-            "The link before is void, and the time begins anew. Where no mail is configured, the link is in the "
-            "answer, to be handed over by whoever asks. An `Idempotency-Key` has no effect here: links are not kept."
+            "The link before is void, and the time begins anew, though no invitation is open for more than "
+            f"{invitations.LONGEST_DAYS} days. Where no mail is configured, the link is in the answer, to be handed "
+            "over: only whoever invited gets it, with a fresh proof of who they are. An `Idempotency-Key` has no "
+            "effect here: links are not kept."
         ),
     ),
 )

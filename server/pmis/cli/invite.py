@@ -196,7 +196,6 @@ def revoke(
 @app.command()
 def accept(
     link: str = typer.Argument("", metavar="[LINK]", help="The link. Left out, it is asked for, and stays unseen."),
-    name: str | None = typer.Option(None, metavar="NAME", help="What to be called. Default: as the invitation says."),
     password_stdin: bool = typer.Option(False, "--password-stdin", help="Read the password from standard input."),
     url: str | None = typer.Option(None, "--url", metavar="URL", help="Where the API is. Default: as `pmis login`."),
     as_json: bool = options.JSON,
@@ -214,8 +213,6 @@ def accept(
     else:
         raise typer.BadParameter("Without a terminal, give --password-stdin.")
     body: dict[str, Any] = {"token": link.strip().rpartition("#")[2], "password": password}
-    if name is not None:
-        body["name"] = name
     api = Api(accounts.address(url) if url else accounts.default_url())
     try:
         answer = api.request("POST", ("invitations", "accept"), body=body)

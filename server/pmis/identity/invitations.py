@@ -3,7 +3,8 @@
 An invitation is proposed as what it comes to: the person, judged as a new person is, and the roles in each project,
 judged there as a new membership is, each by an approval of its own. Nobody invites to more than they could grant.
 Once the person's part is agreed, a link goes to the address; who opens it chooses a password, and is somebody here from
-then on, with the rights and roles that were agreed. Roles that are agreed later are theirs at that moment.
+then on, with the name, the rights and the roles that were agreed. Roles that are agreed later are theirs at that
+moment. It is good for as long as whoever invited may still invite, and never longer than LONGEST_DAYS.
 
 The link holds a token that is kept nowhere, in no form: it is a code, under a key of the instance, over the invitation
 and how often it was sent. So the database alone gives nobody a token, and sending it again makes the one before void.
@@ -27,7 +28,7 @@ from pmis.approval.errors import AlreadyExistsError, BadReferenceError
 from pmis.approval.governed import Noun, Proposed
 from pmis.approval.propose import promise_changes
 from pmis.identity.noun import MEMBERSHIPS, PEOPLE
-from pmis.kit.errors import ConflictError, InvalidInputError, NotFoundError, UnauthenticatedError
+from pmis.kit.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError, UnauthenticatedError
 from pmis.kit.ids import uuid7
 from pmis.kit.listing import state_table
 from pmis.ledger.event import Actor, Event, Fact, Origin
@@ -36,7 +37,7 @@ from pmis.ledger.projection import Entity, UnknownEventError
 from pmis.ledger.store import append
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
@@ -49,6 +50,8 @@ Status = Literal["open", "accepted", "revoked", "expired"]
 PREFIX: Final = "pmisi_"
 SENT: Final = "invitation.sent"
 CLOCK: Final = Actor("system:expiry", "Expiry")
+LONGEST_DAYS: Final = 90
+"""For how long an invitation is open at most, however often it is sent again."""
 _PROOF_BYTES: Final = 32
 _ID_BYTES: Final = 16
 
@@ -214,9 +217,27 @@ _RIGHTS: Final = ("instance_admin", "instance_auditor")
 _LISTED: Final = (
     "select i.id, i.doc, (select json_agg(json_build_object('project_id', r.project_id, "
     "'roles', r.doc::json -> 'roles', 'status', r.status) order by r.id)::text from state.invitation r "
-    "where r.person_id = i.person_id and r.project_id is not null) from state.invitation i where i.project_id is null "
+    "where r.person_id = i.person_id and r.project_id = any(%(projects)s)) "
+    "from state.invitation i where i.project_id is null "
 )
-
+_BACKED: Final = (
+    "select 1 from state.person where id = (i.doc::jsonb ->> 'inviter')::uuid and active and instance_admin"
+)
+_OVER: Final = (
+    "select i.doc from state.invitation i where i.status = 'open' and i.project_id is null "  # noqa: S608 - a constant
+    f"and (i.expires_at <= %s or not exists ({_BACKED})) order by i.id limit %s for update of i skip locked"
+)
+_ORPHANS: Final = """
+select i.doc from state.invitation i
+where i.status = 'open' and i.project_id is not null
+  and not exists (select from state.invitation head where head.person_id = i.person_id and head.project_id is null)
+  and not exists (
+    select from state.approval a where a.status in ('pending', 'confirmation_required') and a.project_id is null
+      and a.target_type = 'invitation'
+      and a.doc::jsonb -> 'changes' -> 0 -> 'patch' ->> 'person_id' = i.person_id::text)
+order by i.id limit %s for update of i skip locked
+"""
+"""Roles that were agreed for somebody who never was."""
 
 _FIND: Final = "select doc from state.invitation where id = %s and project_id is null"
 _FIND_LOCKED: Final = "select doc from state.invitation where id = %s and project_id is null for update"
@@ -332,14 +353,20 @@ async def find(session: Session, identity: UUID | None, *, lock: bool = False) -
 
 
 async def listed(
-    session: Session, *, status: str | None = None, only: UUID | None = None, after: UUID | None = None, limit: int = 1
+    session: Session,
+    projects: Sequence[UUID],
+    *,
+    status: str | None = None,
+    only: UUID | None = None,
+    after: UUID | None = None,
+    limit: int = 1,
 ) -> list[Row]:
-    """Invitations with their roles, the newest first: id, document, roles as JSON."""
+    """Invitations with their roles in these projects, the newest first: id, document, roles as JSON."""
     return await session.all(
         f"{_LISTED} and (%(only)s::uuid is null or i.id = %(only)s) "
         "and (%(status)s::text is null or i.status = %(status)s) "
         "and (%(after)s::uuid is null or i.id < %(after)s) order by i.id desc limit %(limit)s",
-        {"only": only, "status": status, "after": after, "limit": limit},
+        {"projects": list(projects), "only": only, "status": status, "after": after, "limit": limit},
     )
 
 
@@ -353,17 +380,41 @@ async def good(session: Session, secrets: Secrets, token: str, *, now: datetime,
     fits = secrets.fits(token, head)
     if not fits or head.status != "open" or head.expires_at is None or now >= head.expires_at:
         raise InvitationNotGoodError
+    if not await _is_backed(session, head):
+        raise InvitationNotGoodError
     return head
 
 
-async def send_again(session: WriteSession, identity: UUID | None, *, origin: Origin) -> Invitation:
-    """Send an open invitation again, with a time that begins anew; the token before is void.
+async def _is_backed(session: Session, head: Invitation) -> bool:
+    """Whether whoever invited may still invite."""
+    return bool(
+        await session.one("select 1 from state.person where id = %s and active and instance_admin", (head.inviter,))
+    )
 
-    Raises NotFoundError or InvitationOverError.
+
+async def send_again(
+    session: WriteSession, identity: UUID | None, *, longest_days: int, by: UUID | None = None, origin: Origin
+) -> Invitation:
+    """Send an open invitation again, with a time that begins anew, of `longest_days` at most; the token before is void.
+
+    With `by` only that inviter may. Raises NotFoundError, ForbiddenError or InvitationOverError.
     """
     head = await find(session, identity, lock=True)
     _require_open(head)
-    ends = session.now + timedelta(days=head.days)
+    if by is not None and head.inviter != by:
+        raise ForbiddenError(
+            f"Without a mail server the link is in the answer, so only {head.inviter_name}, who invited, has it made "
+            "again. Revoke the invitation, and invite them yourself."
+        )
+    ends = min(
+        session.now + timedelta(days=min(head.days, longest_days)), head.created_at + timedelta(days=LONGEST_DAYS)
+    )
+    if ends <= session.now or not await _is_backed(session, head):
+        raise InvitationOverError(
+            f"This invitation is older than {LONGEST_DAYS} days, or {head.inviter_name}, who invited, may no longer "
+            "invite. Revoke it, and invite them anew.",
+            invitation_status=head.status,
+        )
     after = {"serial": head.serial + 1, "expires_at": ends.isoformat()}
     entity, event = _append(session, head, "sent", after, origin)
     _promise(session, entity, event.id)
@@ -390,16 +441,20 @@ async def _end(session: WriteSession, head: Invitation, verb: Status, origin: Or
 
 
 async def expire_due(session: WriteSession, *, limit: int = 500) -> int:
-    """End up to `limit` invitations whose time has run out; says how many. Those being accepted now are left."""
-    rows = await session.all(
-        "select doc from state.invitation where status = 'open' and project_id is null and expires_at <= %s "
-        "order by id limit %s for update skip locked",
-        (session.now, limit),
-    )
+    """End up to `limit` invitations whose time has run out, or whose inviter may invite no more; says how many.
+
+    Roles of somebody to whom nobody agreed in the end are among them. Those being accepted now are left.
+    """
+    rows = await session.all(_OVER, (session.now, limit))
     for (doc,) in rows:
         head = Invitation.model_validate_json(doc)
-        await _end(session, head, "expired", Origin(CLOCK, "system", f"expiry-{head.id}"))
-    return len(rows)
+        late = head.expires_at is not None and head.expires_at <= session.now
+        await _end(session, head, "expired" if late else "revoked", Origin(CLOCK, "system", f"expiry-{head.id}"))
+    orphans = await session.all(_ORPHANS, (limit,))
+    for (doc,) in orphans:
+        part = Invitation.model_validate_json(doc)
+        _append(session, part, "expired", {"status": "expired"}, Origin(CLOCK, "system", f"expiry-{part.id}"))
+    return len(rows) + len(orphans)
 
 
 async def accept(
@@ -408,12 +463,11 @@ async def accept(
     secrets: Secrets,
     token: str,
     *,
-    name: str | None,
     password_hash: str,
     source: Source,
     correlation_id: str,
 ) -> tuple[UUID, str, str]:
-    """Make the person, with exactly the rights and roles that were agreed, once: their id, name and address.
+    """Make the person, exactly as was agreed (name, rights, roles), once: their id, name and address.
 
     Raises InvitationNotGoodError; AlreadyExistsError when somebody got the address in the meantime.
     """
@@ -423,11 +477,10 @@ async def accept(
         raise InvitationNotGoodError
     if await session.one("select 1 from identity.credential where lower(email) = lower(%s)", (email,)):
         raise AlreadyExistsError("This address signs somebody in already. Sign in, or ask whoever invited you.")
-    called = name or head.name
-    origin = Origin(Actor(f"person:{head.person_id}", called), source, correlation_id)
+    origin = Origin(Actor(f"person:{head.person_id}", head.name), source, correlation_id)
     credential = await vault.seal(session, head.person_id, {"email": email, "password_hash": password_hash})
     fields = {
-        "name": called,
+        "name": head.name,
         "active": True,
         **{right: getattr(head, right) for right in _RIGHTS},
         "credential": credential,
@@ -440,4 +493,4 @@ async def accept(
     events.append(_append(session, head, "accepted", {"status": "accepted"}, origin)[1])
     await session.execute("delete from identity.invited where invitation_id = %s", (head.id,))
     promise_changes(session, events)
-    return head.person_id, called, email
+    return head.person_id, head.name, email

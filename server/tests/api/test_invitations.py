@@ -13,10 +13,11 @@ import psycopg
 import pytest
 
 from pmis.identity import invitations
-from pmis.identity.invitations import INVITATIONS
+from pmis.identity.invitations import CLOCK, INVITATIONS
 from pmis.identity.invitations import PREFIX as TOKEN
 from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
+from pmis.ledger.event import Origin
 from pmis.ledger.replay import differences_in_memory
 from pmis.ledger.store import entity_as_of
 from pmis.nouns import PROJECTIONS
@@ -123,6 +124,14 @@ async def desk(office: Office) -> Desk:
     return Desk(office, name)
 
 
+async def another(office: Office) -> Desk:
+    """An administrator of the instance who is in no project."""
+    name = f"second-{secrets.token_hex(4)}"
+    office.people[name] = await office.sign_up("Second", f"{name}@example.org", instance_admin=True)
+    office.sign_in(name)
+    return Desk(office, name)
+
+
 class TestTheWay:
     async def test_each_part_is_agreed_where_it_would_be(self, desk: Desk):
         answer, _ = await desk.invite("analyst", instance_auditor=True)
@@ -149,10 +158,11 @@ class TestTheWay:
         assert (shown["status"], shown["email"], shown["name"]) == ("open", email, "Nia New")
         assert [(one["roles"], one["status"]) for one in shown["roles"]] == [(["analyst", "operator"], "open")]
         token = await desk.token(answer["id"])
-        made = ok(await desk.accept(token, name="Nia Newer"), 201)
-        assert made == {"person_id": answer["person_id"], "name": "Nia Newer", "email": email}
+        problem(await desk.accept(token, name="The Chief"), 422, "invalid_input")  # what was agreed is who they are
+        made = ok(await desk.accept(token), 201)
+        assert made == {"person_id": answer["person_id"], "name": "Nia New", "email": email}
         me = await desk.me(email)
-        assert (me["id"], me["name"]) == (answer["person_id"], "Nia Newer")
+        assert (me["id"], me["name"]) == (answer["person_id"], "Nia New")
         assert me["roles"] == {str(office.a.project): ["analyst", "operator"]}
         assert (me["instance_admin"], me["instance_auditor"]) == (False, False)
         shown = ok(await office.get(desk.chief, f"/invitations/{answer['id']}"))
@@ -252,6 +262,46 @@ class TestWhoMay:
         problem(await office.get("admin2", f"/approvals/{person}"), 404)
         assert email in (await office.get("root", f"/approvals/{person}")).text
         problem(await office.get("root", f"/approvals/{roles}"), 404)
+
+    async def test_whoever_reads_of_an_invitation_reads_of_their_own_projects_alone(self, office: Office, desk: Desk):
+        answer, _ = await desk.invite("viewer")
+        await desk.confirm(answer)
+        await desk.agree(answer)
+        identity, project = answer["id"], str(office.a.project)
+
+        async def roles(who: str) -> list[str]:
+            shown = ok(await office.get(who, f"/invitations/{identity}"))
+            (listed,) = [
+                one
+                for one in ok(await office.get(who, "/invitations?status=open&limit=200"))["items"]
+                if one["id"] == identity
+            ]
+            assert listed == shown
+            return [one["project_id"] for one in shown["roles"]]
+
+        assert await roles(desk.chief) == await roles("inspector") == [project]
+        assert await roles("root") == [], "administering the instance lets nobody see into a project"
+        revoked = ok(await office.post("root", f"/invitations/{identity}/revoke", {}))
+        assert (revoked["status"], revoked["roles"]) == ("revoked", [])
+        shown = ok(await office.get(desk.chief, f"/invitations/{identity}"))
+        assert [one["status"] for one in shown["roles"]] == ["revoked"], "what they do not see is ended all the same"
+
+    async def test_without_mail_the_link_is_the_inviters_alone_and_freshly_proved(self, office: Office, desk: Desk):
+        second = await another(office)
+        answer, _ = await second.invite()
+        await second.confirm(answer)
+        identity, token = answer["id"], await second.token(answer["id"])
+        for who in ("root", desk.chief):
+            problem(await office.post(who, f"/invitations/{identity}/resend", {}), 403, "forbidden")
+        with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+            connection.execute(
+                "update identity.session set authenticated_at = authenticated_at - interval '1 day' "
+                "where person_id = %s",
+                (office.people[second.chief],),
+            )
+        office.parts.watch.tell(None)
+        problem(await office.post(second.chief, f"/invitations/{identity}/resend", {}), 403, "step_up_needed")
+        ok(await desk.accept(token), 201)
 
     async def test_a_program_invites_nobody(self, office: Office, desk: Desk):
         said = {"name": secrets.token_hex(4), "scope": "write", "expires_in_days": 1}
@@ -356,6 +406,64 @@ class TestOver:
         assert (shown["status"], shown["roles"][0]["status"]) == ("expired", "expired")
         ok(await desk.accept(other), 201)
 
+    async def test_roles_of_somebody_nobody_agreed_to_end(self, office: Office, desk: Desk):
+        answer, _ = await desk.invite("viewer")
+        await desk.agree(answer)
+
+        async def state() -> list[tuple[str]]:
+            async with office.database.write(Reach.INSTANCE) as session:
+                await invitations.expire_due(session)
+                await session.commit()
+                return await session.all(
+                    "select status from state.invitation where person_id = %s", (UUID(answer["person_id"]),)
+                )
+
+        assert await state() == [("open",)], "the person is still to be agreed"
+        head = answer["proposals"][0]["approval"]["id"]
+        ok(await office.post(desk.chief, f"/approvals/{head}/withdraw", {}))
+        assert await state() == [("expired",)]
+
+    @pytest.mark.parametrize("change", [{"active": False}, {"instance_admin": False}], ids=["disabled", "demoted"])
+    async def test_with_the_inviter_their_invitations_end(self, office: Office, desk: Desk, change: dict[str, Any]):
+        second = await another(office)
+        name = second.chief
+        answer, email = await second.invite()
+        await second.confirm(answer)
+        token = await second.token(answer["id"])
+        with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
+            connection.execute("set session_replication_role = replica")
+            for field, value in change.items():
+                connection.execute(
+                    f"update state.person set {field} = %s where id = %s".encode(), (value, office.people[name])
+                )
+        problem(await desk.accept(token), 401, "invitation_not_good")
+        problem(await office.post("root", f"/invitations/{answer['id']}/resend", {}), 403)
+        async with office.database.write(Reach.INSTANCE) as session:
+            assert await invitations.expire_due(session) == 1
+            assert await session.all("select 1 from identity.invited where email = %s", (email,)) == []
+            await session.commit()
+        assert ok(await office.get(desk.chief, f"/invitations/{answer['id']}"))["status"] == "revoked"
+        assert (await desk.events(answer["id"]))[-1][2] == "system:expiry"
+
+    async def test_sent_again_and_again_it_ends_all_the_same(self, office: Office, desk: Desk):
+        identity, _, _ = await desk.sent(expires_in_days=3)
+        async with office.database.write(Reach.INSTANCE) as session:
+            chief = office.people[desk.chief]
+            head = await invitations.find(session, UUID(identity))
+            for longest, days in ((2, 2), (9, 3)):
+                head = await invitations.send_again(
+                    session, head.id, longest_days=longest, by=chief, origin=Origin(CLOCK, "system", "test")
+                )
+                assert head.expires_at == session.now + timedelta(days=days)
+            session.now = head.created_at + timedelta(days=invitations.LONGEST_DAYS - 1)
+            head = await invitations.send_again(
+                session, head.id, longest_days=9, origin=Origin(CLOCK, "system", "test")
+            )
+            assert head.expires_at == head.created_at + timedelta(days=invitations.LONGEST_DAYS)
+            session.now = head.created_at + timedelta(days=invitations.LONGEST_DAYS)
+            with pytest.raises(invitations.InvitationOverError, match="older than 90 days"):
+                await invitations.send_again(session, head.id, longest_days=9, origin=Origin(CLOCK, "system", "test"))
+
     async def test_time_is_bounded_by_the_setting(self, office: Office, desk: Desk):
         longest = office.parts.settings.invitation_days
         said = {"email": "long@example.org", "name": "X", "expires_in_days": longest + 1}
@@ -429,10 +537,10 @@ class TestBadTokens:
 class TestAtOnce:
     async def test_two_accept(self, office: Office, desk: Desk):
         identity, email, token = await desk.sent("viewer")
-        answers = await asyncio.gather(*(desk.accept(token, name=f"N{i}") for i in range(4)))
+        answers = await asyncio.gather(*(desk.accept(token) for _ in range(4)))
         assert sorted(one.status_code for one in answers) == [201, 401, 401, 401]
         winner = next(one for one in answers if one.status_code == 201).json()
-        assert (await desk.me(email))["name"] == winner["name"]
+        assert (await desk.me(email))["id"] == winner["person_id"]
         events = await desk.events(identity, winner["person_id"])
         assert [kind for kind, _, _ in events].count("person.created") == 1
         await desk.replayed(identity)

@@ -48,10 +48,8 @@ def test_from_the_invitation_to_the_sign_in(
     link = handed.out.strip()
     assert "/invitation#pmisi_" in link
     assert "is not shown again" in handed.err
-    done = pmis(
-        "invite", "accept", link, "--name", "Nia Newer", "--password-stdin", "--url", live_api.url, stdin=CHOSEN
-    )
-    assert (done.code, done.out) == (0, f"Welcome, Nia Newer. Sign in with `pmis login {address}`.\n"), done
+    done = pmis("invite", "accept", link, "--password-stdin", "--url", live_api.url, stdin=CHOSEN)
+    assert (done.code, done.out) == (0, f"Welcome, Nia New. Sign in with `pmis login {address}`.\n"), done
     signed = pmis("login", address, "--as", "nia", "--password-stdin", "--url", live_api.url, stdin=CHOSEN)
     assert signed.code == 0, signed
     again = pmis("invite", "accept", link, "--password-stdin", "--url", live_api.url, stdin=CHOSEN)

@@ -166,16 +166,14 @@ def parts_of(request: Request) -> Parts:
 
 async def caller(request: Request) -> Call:
     """Who calls, with one request less to make; raises UnauthenticatedError, or TooManyRequestsError."""
-    limits = parts_of(request).limits
+    parts = parts_of(request)
     try:
         call = await _known(request)
     except UnauthenticatedError:
         await count_address(request)
         raise
-    if call.token is not None:
-        await limits.require("token", str(call.token.id))
-    else:
-        await limits.require("person", str(call.principal.id))
+    if call.token is None:
+        await parts.limits.require("person", str(call.principal.id))
     return call
 
 
@@ -225,6 +223,7 @@ async def _with_token(request: Request, text: str, now: datetime) -> Call:
     parts = parts_of(request)
     token, principal = await _by_token(parts, text, now)
     request.scope["actor"] = principal.ref
+    await parts.limits.require("token", str(token.id))
     if token.scope == "read" and request.method not in _SAFE:
         raise TokenScopeError(f"The API token {token.name!r} only reads. Make one with the scope `write`.")
     await parts.api_tokens.note_use(token, digest_of(text), now)

@@ -8,6 +8,9 @@ are counted in PostgreSQL (see `pmis.identity.attempts`), exactly, whatever beco
 
 Valkey that is away stops nobody: requests go on uncounted, the log and the metrics say so, and it is asked again only
 after a rest, so that nobody waits for it but those who find out.
+
+What is answered without a look at anything is in no budget: paths and methods that there are not, the description of
+the API, the process's own health. So is what a browser is kept from sending (`CrossSiteError`).
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ REST_SECONDS: Final = 5.0
 _SHARES: Final = 50
 """In how many portions a budget is taken."""
 _REMEMBERED: Final = 10_000
+_STRIKES: Final = 3
 REFUSED: Final = Counter("pmis_rate_limited", "Requests that were one too many, by whose budget it was.", ("kind",))
 UNCOUNTED: Final = Counter("pmis_rate_limits_uncounted", "Requests that went on uncounted, as Valkey did not answer.")
 UP: Final = Gauge(
@@ -61,7 +65,11 @@ class Limits:
     def __init__(self, settings: Settings) -> None:
         """As the settings say; without REDIS_URL nothing is counted. Connects when it is first asked."""
         self._resting_until = 0.0
+        self._strikes = 0
+        self._struck_at = 0.0
         self._up = True
+        self._asking: dict[str, asyncio.Future[None]] = {}
+        """The questions for a portion that are not answered yet."""
         self._over: dict[str, float] = {}
         self._taken: dict[str, tuple[int, float]] = {}
         """What was taken and not used yet of each budget, and until when it is good."""
@@ -118,53 +126,87 @@ class Limits:
         item = self._items.get(kind)
         if item is None:
             return
-        now = time.monotonic()
         key = f"{kind}:{who}"
-        left, until = self._taken.get(key, (0, 0.0))
-        if left and now < until:
-            self._taken[key] = (left - 1, until)
-            return
-        if now < self._resting_until:
-            UNCOUNTED.inc()
-            return
-        # Whose budget is spent is refused without another question: a flood costs Valkey nothing.
+        while not self._may_go_on(kind, key):
+            asking = self._asking.get(key)
+            if asking is None:
+                await self._ask(item, kind, key)
+                return
+            # One question for all who come meanwhile: many at once would take a portion each, and use none up.
+            await asyncio.shield(asking)
+
+    def _may_go_on(self, kind: Kind, key: str) -> bool:
+        """Whether it is known without a question that the request may go on; raises when it is known that it may not.
+
+        Whose budget is spent is refused so, and a flood costs Valkey nothing.
+        """
+        now = time.monotonic()
         over = self._over.get(key, 0.0)
         if over > now:
             REFUSED.labels(kind).inc()
             raise TooManyRequestsError(kind, over - now)
+        left, until = self._taken.get(key, (0, 0.0))
+        if left and now < until:
+            self._taken[key] = (left - 1, until)
+            return True
+        if now < self._resting_until:
+            UNCOUNTED.inc()
+            return True
+        return False
+
+    async def _ask(self, item: Any, kind: Kind, key: str) -> None:  # noqa: ANN401 - the library's
+        """Take a portion of the budget, one of which is this request's own."""
         portion = max(1, item.amount // _SHARES)
-        try:
-            async with asyncio.timeout(ASK_SECONDS):
-                good = await self._strategy.hit(item, key, cost=portion)
-        except self._failures as error:
-            self._rest(error)
-            return
-        if not self._up:
-            self._up = True
-            UP.set(1)
-            log.warning("Valkey answers again: requests are counted")
-        if not good:
-            seconds = await self._seconds_left(item, key)
-            _keep(self._over, key, now + seconds)
-            REFUSED.labels(kind).inc()
-            raise TooManyRequestsError(kind, seconds)
+        asking = None
         if portion > 1:
-            # Others of this process may have taken a portion meanwhile.
-            left, until = self._taken.get(key, (0, 0.0))
-            _keep(self._taken, key, ((left if now < until else 0) + portion - 1, now + self._window))
+            asking = self._asking[key] = asyncio.get_running_loop().create_future()
+        try:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(ASK_SECONDS):
+                    good = await self._strategy.hit(item, key, cost=portion)
+            except self._failures as error:
+                self._fail(error, began)
+                return
+            self._strikes = 0
+            if not self._up:
+                self._up = True
+                UP.set(1)
+                log.warning("Valkey answers again: requests are counted")
+            if not good:
+                seconds = await self._seconds_left(item, key)
+                _keep(self._over, key, time.monotonic() + seconds)
+                REFUSED.labels(kind).inc()
+                raise TooManyRequestsError(kind, seconds)
+            if portion > 1:
+                _keep(self._taken, key, (portion - 1, began + self._window))
+        finally:
+            if asking is not None:
+                del self._asking[key]
+                asking.set_result(None)
 
     async def _seconds_left(self, item: Any, key: str) -> float:  # noqa: ANN401 - the library's
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 stats = await self._strategy.get_window_stats(item, key)
-        except self._failures as error:
-            self._rest(error)
+        except self._failures:
             return self._window
         return min(max(stats.reset_time - time.time(), 0.0), self._window)
 
-    def _rest(self, error: Exception) -> None:
-        self._resting_until = time.monotonic() + REST_SECONDS
+    def _fail(self, error: Exception, began: float) -> None:
+        """Go on uncounted; after as many failures one after the other as `_STRIKES` Valkey is left alone for a while.
+
+        One late answer is often this process's own doing, which was busy with something else; and of several questions
+        that wait at the same time one counts.
+        """
         UNCOUNTED.inc()
+        if began >= self._struck_at:
+            self._strikes += 1
+            self._struck_at = time.monotonic()
+        if self._strikes < _STRIKES:
+            return
+        self._strikes = 0
+        self._resting_until = time.monotonic() + REST_SECONDS
         if self._up:
             self._up = False
             UP.set(0)
@@ -175,7 +217,8 @@ class Limits:
 
 
 def _keep(known: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - of either kind
-    """Remember it, and of others no more than fit."""
-    if len(known) >= _REMEMBERED:
-        known.clear()
+    """Remember it, and of others the latest that fit."""
+    known.pop(key, None)
+    while len(known) >= _REMEMBERED:
+        del known[next(iter(known))]
     known[key] = value

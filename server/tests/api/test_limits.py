@@ -95,13 +95,13 @@ async def me(client: httpx2.AsyncClient, office: Office, who: str) -> httpx2.Res
 
 
 async def test_the_limit_is_reached_and_the_window_passes(office: Office, server: Server):
-    async with api(office, server, rate_limit_window_seconds=2) as client:
+    async with api(office, server, rate_limit_window_seconds=10) as client:
         for _ in range(FEW):
             ok(await me(client, office, "viewer"))
         answer = await me(client, office, "viewer")
         body = problem(answer, 429, "too_many_requests")
         assert body["limited"] == "person"
-        assert 1 <= int(answer.headers["retry-after"]) <= 2
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
         # Others have budgets of their own.
         ok(await me(client, office, "analyst"))
         await asyncio.sleep(int(answer.headers["retry-after"]) + 0.1)
@@ -164,6 +164,46 @@ async def test_what_is_spent_is_not_asked_again(office: Office, server: Server, 
     assert len(asked) == 50 + 2
 
 
+async def test_many_at_once_take_one_portion(office: Office, server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "ASK_SECONDS", 2.0)
+    async with api(office, server, rate_limit_person=500) as client:
+        answers = await asyncio.gather(*(me(client, office, "executive") for _ in range(60)))
+        assert {answer.status_code for answer in answers} == {200}
+        statuses = [(await me(client, office, "executive")).status_code for _ in range(500 - 60 + 10)]
+    assert statuses == [200] * 440 + [429] * 10, "not one of the budget was lost"
+
+
+async def test_one_late_answer_is_no_reason_to_stop_counting(
+    office: Office, server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever this process was busy with; of several questions that were late together one counts."""
+    from limits.aio.strategies import FixedWindowRateLimiter
+
+    original, late = FixedWindowRateLimiter.hit, 0
+
+    async def hit(self: Any, *given: Any, **more: Any) -> bool:
+        if late:
+            await asyncio.sleep(0.05)
+            raise TimeoutError
+        return await original(self, *given, **more)
+
+    monkeypatch.setattr(FixedWindowRateLimiter, "hit", hit)
+    async with api(office, server) as client:
+        late = 1
+        answers = await asyncio.gather(*(me(client, office, "auditor") for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+        late = 0
+        assert [(await me(client, office, "auditor")).status_code for _ in range(FEW + 1)] == [200] * FEW + [429]
+        # Whose budget is spent stays refused, also while Valkey is left alone.
+        late = 1
+        for _ in range(5):
+            ok(await me(client, office, "analyst"))
+        late = 0
+        ok(await me(client, office, "analyst"))
+        problem(await me(client, office, "auditor"), 429, "too_many_requests")
+        assert {(await me(client, office, "analyst")).status_code for _ in range(2 * FEW)} == {200}, "it rests"
+
+
 async def test_while_valkey_is_away_requests_go_on(
     office: Office, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -191,17 +231,15 @@ async def test_while_valkey_is_away_requests_go_on(
         assert figures((await client.get("/metrics")).text)[0] == 1
 
 
-async def test_valkey_that_hangs_holds_up_one_request_only(
-    office: Office, server: Server, monkeypatch: pytest.MonkeyPatch
-):
+async def test_valkey_that_hangs_holds_up_few_requests(office: Office, server: Server, monkeypatch: pytest.MonkeyPatch):
     asked: list[float] = []
-    original = limits.Limits._rest
+    original = limits.Limits._fail
 
-    def rest(self: limits.Limits, error: Exception) -> None:
+    def fail(self: limits.Limits, error: Exception, began: float) -> None:
         asked.append(time.monotonic())
-        original(self, error)
+        original(self, error, began)
 
-    monkeypatch.setattr(limits.Limits, "_rest", rest)
+    monkeypatch.setattr(limits.Limits, "_fail", fail)
     async with api(office, server) as client:
         ok(await me(client, office, "viewer"))
         process = server._process
@@ -211,4 +249,4 @@ async def test_valkey_that_hangs_holds_up_one_request_only(
             assert {(await me(client, office, "viewer")).status_code for _ in range(2 * FEW)} == {200}
         finally:
             os.kill(process.pid, 18)
-    assert len(asked) == 1
+    assert len(asked) == limits._STRIKES

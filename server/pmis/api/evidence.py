@@ -208,7 +208,7 @@ async def verify_log(request: Request) -> Response:
     authorize(call.principal, Action.VERIFY, None)
     body = await to_thread.run_sync(_verified, call.parts.settings, limiter=_few)
     judged = {name: body[name] for name in ("result", "sealed", "unsealed", "checkpoints")}
-    await call.parts.readings.write(call, Fact("log.verified", {**judged, "findings": len(body["findings"])}), [None])
+    await call.parts.readings.write(call, [(Fact("log.verified", {**judged, "findings": len(body["findings"])}), None)])
     return Response(json.dumps(body, ensure_ascii=False), 200, None, "application/json")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pmis.kit.canonical import canonical
 from pmis.kit.ids import uuid7
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SECONDS: Final = 3600
 """What somebody reads again within so long is the same reading."""
 _KEPT: Final = 10_000
+_HARMLESS: Final = frozenset({"type", "from", "to"})
+"""What may be asked in one project without saying anything of another."""
+_Reading: TypeAlias = "tuple[Actor, UUID | None, str]"
 
 
 class Readings:
@@ -29,30 +32,37 @@ class Readings:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """`now` tells seconds that never go back."""
         self._now = now
-        self._until: OrderedDict[tuple[Actor, UUID | None, str], float] = OrderedDict()
+        self._until: OrderedDict[_Reading, float] = OrderedDict()
 
     async def note(self, call: Call, what: str, projects: Collection[UUID | None], **asked: str) -> None:
         """Write that the caller reads this, before they are answered; who cannot be written down reads nothing.
 
-        It is written to each of the `projects` (None: what belongs to none, or to all) whose log is read, so that
-        whoever audits one finds who read of it.
+        It is written to each of the `projects` whose log is read, so that whoever audits one finds who read of it, and
+        to the instance where they are several, or all (None). Only there a question to several stands as it was asked:
+        the id of a record of one project is nothing for another's log.
         """
-        payload = {"what": what, "asked": asked}
-        actor, text, now = call.origin.actor, canonical(payload), self._now()
-        new = [one for one in projects if self._until.get((actor, one, text), now) <= now]
+        actor, now = call.origin.actor, self._now()
+        several = len(projects) != 1
+        new: dict[_Reading, Fact] = {}
+        for project in {None, *projects} if several else projects:
+            told = {name: text for name, text in asked.items() if name in _HARMLESS or not (several and project)}
+            payload = {"what": what, "asked": told}
+            reading = actor, project, canonical(payload)
+            if self._until.get(reading, now) <= now:
+                new[reading] = Fact("log.read", payload)
         if not new:
             return
-        await self.write(call, Fact("log.read", payload), new)
-        for project in new:
-            self._until[actor, project, text] = now + SECONDS
-            self._until.move_to_end((actor, project, text))
+        await self.write(call, [(fact, project) for (_, project, _), fact in new.items()])
+        for reading in new:
+            self._until[reading] = now + SECONDS
+            self._until.move_to_end(reading)
         while len(self._until) > _KEPT:
             self._until.popitem(last=False)
 
     @staticmethod
-    async def write(call: Call, fact: Fact, projects: Collection[UUID | None]) -> None:
-        """Write what the caller did with the log of these projects."""
+    async def write(call: Call, facts: Collection[tuple[Fact, UUID | None]]) -> None:
+        """Write what the caller did with the log, each fact to its project."""
         async with call.parts.database.write(call.reach) as session:
-            for project in projects:
+            for fact, project in facts:
                 record(session, "log", uuid7(), fact, origin=call.origin, project_id=project)
             await session.commit()

@@ -11,6 +11,7 @@ import pytest
 
 from pmis.api import readings
 from pmis.api.readings import Readings
+from pmis.kit.canonical import canonical
 from pmis.kit.db import Reach
 from pmis.kit.errors import UnavailableError
 from tests.api.expect import ok, problem
@@ -81,15 +82,19 @@ async def test_whoever_audits_some_projects_leaves_it_in_each(office: Office):
     async with office.database.write(Reach.INSTANCE) as session:
         await make_member(session, office.vault, office.b.project, office.person(both), "auditor")
         await session.commit()
-    ok(await office.get(both, "/audit"))
-    actor, told = f"person:{office.person(both)}", {"what": "list", "asked": {}}
-    projects = {office.a.project, office.b.project}
-    assert {row[1] for row in await noted(office)} == projects
-    assert [(row[0], *row[2:]) for row in await noted(office)] == [(actor, "log.read", told)] * 2
-    ok(await office.get(both, "/audit", params={"project": office.a.prefix}))
-    assert len(await noted(office)) == 2, "that was read already"
+    stream = str((await office.b.make_package()).id)
+    ok(await office.get(both, "/audit", params={"stream_id": stream, "type": "package.created"}))
+    actor = f"person:{office.person(both)}"
+    plain, whole = {"type": "package.created"}, {"type": "package.created", "stream_id": stream}
+    assert {(row[0], row[1], row[2], canonical(row[3]["asked"])) for row in await noted(office)} == {
+        (actor, office.a.project, "log.read", canonical(plain)),  # of another project's record it tells nothing
+        (actor, office.b.project, "log.read", canonical(plain)),
+        (actor, None, "log.read", canonical(whole)),
+    }
+    ok(await office.get(both, "/audit", params={"project": office.a.prefix, "type": "package.created"}))
+    assert len(await noted(office)) == 3, "that was read already"
     ok(await office.get("auditor", "/audit"))
-    assert [row[1] for row in await noted(office)][2:] == [office.a.project], "only those they audit"
+    assert [row[1] for row in await noted(office)][3:] == [office.a.project], "only those they audit"
 
 
 async def test_who_may_not_read_it_leaves_nothing(office: Office):

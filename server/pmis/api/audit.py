@@ -33,7 +33,7 @@ FILTERS: Final = ("type", "actor", "correlation_id", "stream_id")
 async def _auditable(session: Session, call: Call, request: Request) -> tuple[list[UUID | None], str, list[Any]]:
     """The projects that are read, and the part of the log that the caller may audit, as a condition.
 
-    Among the projects None is what belongs to none, or to all of them.
+    Among the projects is None unless one was named.
     Raises ForbiddenError when they may audit none of it.
     """
     given = request.query_params
@@ -48,7 +48,7 @@ async def _auditable(session: Session, call: Call, request: Request) -> tuple[li
     if not projects and not instance:
         raise ForbiddenError(_NOT_YOURS)
     where = f"(project_id = any(%s){' or project_id is null' if instance else ''})"
-    return [*projects, *([None] if instance else [])], where, [projects]
+    return [*projects, None], where, [projects]
 
 
 async def list_events(request: Request) -> Response:

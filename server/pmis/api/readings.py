@@ -38,14 +38,14 @@ class Readings:
         """Write that the caller reads this, before they are answered; who cannot be written down reads nothing.
 
         It is written to each of the `projects` whose log is read, so that whoever audits one finds who read of it, and
-        to the instance where they are several, or all (None). Only there a question to several stands as it was asked:
-        the id of a record of one project is nothing for another's log.
+        to the instance (None) where none was named. There the question stands as it was asked, and in the projects
+        without what it names: the id of a record of one is nothing for another's log.
         """
         actor, now = call.origin.actor, self._now()
-        several = len(projects) != 1
         new: dict[_Reading, Fact] = {}
-        for project in {None, *projects} if several else projects:
-            told = {name: text for name, text in asked.items() if name in _HARMLESS or not (several and project)}
+        for project in projects:
+            whole = project is None or None not in projects
+            told = {name: text for name, text in asked.items() if whole or name in _HARMLESS}
             payload = {"what": what, "asked": told}
             reading = actor, project, canonical(payload)
             if self._until.get(reading, now) <= now:

@@ -94,7 +94,7 @@ WRITABLE: Final[dict[str, frozenset[str]]] = {
     "Decide": frozenset({"digest"}),
     "DecideWithReason": frozenset({"digest"}),
     "DelegationCreate": frozenset({"to_person"}),
-    "InvitationAccept": frozenset({"name", "password"}),
+    "InvitationAccept": frozenset({"password"}),
     "InvitationCreate": frozenset({"email", "instance_admin", "instance_auditor", "name", "roles"}),
     "Login": frozenset({"code", "email", "password"}),
     "MembershipCreate": frozenset({"person_id", "roles"}),

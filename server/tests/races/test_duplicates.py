@@ -552,7 +552,7 @@ async def effects(office: Office, key: str) -> int:
     return row[0] if row else 0
 
 
-def test_every_unsafe_route_has_a_case_or_a_reason(twice: Twice):
+async def test_every_unsafe_route_has_a_case_or_a_reason(twice: Twice):
     routes = unsafe_routes(twice.office, "/api/v1")
     assert set(CASES) | set(EXEMPT) == routes
     assert not set(CASES) & set(EXEMPT)

@@ -447,8 +447,13 @@ class TestMail:
         with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
             connection.execute("update jobs.job set due_at = clock_timestamp() where status = 'queued'")
         assert "waiting" in await works.pump(hurry=False)
-        # Something new meanwhile is another mail's: this one stays what it is.
-        ok(await office.patch(name, "/notifications/preferences", {"mail": "daily"}))
+        # Something new meanwhile is another mail's, that of another time: this one stays what it is.
+        now = datetime.now(UTC)
+        times = (now, now + timedelta(minutes=2))
+        wish = next(
+            one for one in ("at_once", "daily") if all(due_after(t, one) != due_after(t, "hourly") for t in times)
+        )
+        ok(await office.patch(name, "/notifications/preferences", {"mail": wish}))
         other = await wait(office, label="Another bridge")
         box.answer = "250 OK"
         await works.pump()

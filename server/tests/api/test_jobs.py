@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from pmis.api import jobs
 from pmis.kit.db import Reach
 from pmis.kit.ids import uuid7
 from tests.api.expect import ok, problem
@@ -17,6 +18,8 @@ from tests.api.office import make_job
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    import httpx2
 
     from tests.api.office import Office
 
@@ -79,6 +82,51 @@ async def test_a_dead_letter_is_shown_watched_and_tried_again_once_by_key(office
             "select actor, project_id from ledger.event where type = 'job.retried' and payload like %s", (f"%{job}%",)
         )
     assert rows == [(f"person:{office.person('admin2')}", office.a.project)]
+
+
+def told_by(stream: httpx2.Response) -> list[tuple[str, int | None]]:
+    """The status and how much is done, of each time that the stream said something."""
+    found: list[tuple[str, int | None]] = []
+    for message in stream.text.strip().split("\n\n"):
+        event, data = message.splitlines()
+        assert event == "event: job"
+        job = json.loads(data.removeprefix("data: "))
+        found.append((job["status"], job["progress"] and job["progress"]["done"]))
+    return found
+
+
+async def test_a_job_is_watched_as_it_goes_on(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jobs, "_LOOK_SECONDS", 0.02)
+    job = await make_job(office, office.a.project, "queued")
+    watched = asyncio.create_task(office.get("admin2", f"/jobs/{job}/stream"))
+    with psycopg.connect(office.test_database.worker_dsn, autocommit=True) as worker:
+        for statement in (
+            "select from jobs.claim(%s, 60, 'test')",
+            """select jobs.tell(%s, 1, '{"done": 1, "total": 3, "text": ""}')""",
+            """select jobs.tell(%s, 1, '{"done": 3, "total": 3, "text": ""}')""",
+            "select jobs.finish(%s, 1, '{}')",
+        ):
+            await asyncio.sleep(0.3)
+            assert not watched.done(), "it goes on until the job has ended"
+            await asyncio.to_thread(worker.execute, statement.encode(), (job,))
+    told = told_by(await asyncio.wait_for(watched, 10))
+    assert told[:4] == [("queued", None), ("running", None), ("running", 1), ("running", 3)]
+    assert [status for status, _ in told[4:]] == ["done"]
+
+
+async def test_who_may_no_longer_see_a_job_watches_it_no_longer(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jobs, "_LOOK_SECONDS", 0.02)
+    who = await office.newcomer("admin")
+    job = await make_job(office, office.a.project, "queued")
+    watched = asyncio.create_task(office.get(who, f"/jobs/{job}/stream"))
+    await asyncio.sleep(0.3)
+    assert not watched.done()
+    async with office.database.read(Reach.INSTANCE) as session:
+        row = await session.one("select id from state.membership where person_id = %s", (office.person(who),))
+    assert row is not None
+    proposed = await office.a.propose("admin", "membership", "patch", row[0], {"roles": ["viewer"]})
+    assert (await office.a.settle(proposed, "admin")).outcome == "applied"
+    assert told_by(await asyncio.wait_for(watched, 10)) == [("queued", None)]
 
 
 async def test_all_dead_letters_of_a_kind_are_tried_again_and_only_ones_own(office: Office):

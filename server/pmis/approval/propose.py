@@ -531,6 +531,9 @@ async def _record(session: WriteSession, request: Request, judged: Judged, super
     confirming = decision.route is Route.CONFIRM
     diff = diffs(judged)
     now = session.now
+    # A project that is to be founded has no members yet: those of the instance read and decide it.
+    founding = any(one.operation == "create" and one.target_type == "project" for one in judged.changes)
+    home = None if founding else first.project_id
     fields = {
         "status": "confirmation_required" if confirming else "pending",
         "route": decision.route.value,
@@ -552,9 +555,7 @@ async def _record(session: WriteSession, request: Request, judged: Judged, super
         "changes": [change.model_dump(mode="json") for change in judged.changes],
         "diff": [item.model_dump(mode="json") for item in diff],
         "open_steps": waiting_steps(
-            Round(
-                steps=decision.steps, order=decision.order, at=now, proposers=frozenset(), project_id=first.project_id
-            )
+            Round(steps=decision.steps, order=decision.order, at=now, proposers=frozenset(), project_id=home)
         ),
         "expires_at": _after_hours(now, decision.expires_hours),
         "deadline_at": _after_hours(now, decision.deadline_hours),
@@ -567,7 +568,7 @@ async def _record(session: WriteSession, request: Request, judged: Judged, super
         [Fact("approval.created", {"fields": fields})],
         origin=request.origin,
         stream_id=uuid7(),
-        project_id=first.project_id,
+        project_id=home,
     )
     urgent = decision.route is Route.ESCALATE
     promise(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.expect import ok, problem, waits
 from tests.api.office import open_office
+from tests.builders import new_prefix
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -49,6 +50,34 @@ async def test_changes_of_the_instance_are_listed_for_those_who_decide_them_and_
         assert approval["id"] not in await ids(quiet, who), who
         problem(await quiet.get(who, f"/approvals/{approval['id']}"), 404, "not_found")
     assert approval["id"] not in await ids(quiet, "executive", f"project={quiet.a.project}")
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "deciders", "verdict"),
+    [
+        ({"impact_level": "critical"}, "pending", ("executive", "b:executive"), "approve"),
+        ({"uncertainty_level": "high"}, "confirmation_required", ("root",), "confirm"),
+    ],
+)
+async def test_a_project_that_is_to_be_founded_is_decided_by_the_instance(
+    quiet: Office, said: dict[str, str], outcome: str, deciders: tuple[str, ...], verdict: str
+):
+    new = {"name": "A project", "prefix": new_prefix(), "currency": "EUR", **said}
+    approval = waits(await quiet.post("root", "/projects", new), outcome)
+    assert approval["project_id"] is None
+    assert approval["id"] in await ids(quiet, "root")
+    for other in ("admin", "auditor", "nobody"):
+        problem(await quiet.get(other, f"/approvals/{approval['id']}"), 404, "not_found")
+    last = outcome
+    for who in deciders:
+        assert approval["id"] in await ids(quiet, who, "waiting_for=me")
+        path = f"/approvals/{approval['id']}/{verdict}"
+        last = ok(await quiet.post(who, path, {"digest": approval["digest"]}))["outcome"]
+    assert last == "applied"
+    # Whoever proposed it is its first administrator, whoever agreed.
+    quiet.parts.principals.forget(quiet.person("root"))
+    (member,) = ok(await quiet.get("root", f"/memberships?project={approval['target_id']}"))["items"]
+    assert (member["person_id"], member["roles"]) == (str(quiet.person("root")), ["admin"])
 
 
 async def test_pages_of_both_kinds_follow_each_other_without_loss_or_repetition(quiet: Office):

@@ -209,7 +209,7 @@ class Watcher:
 
     def __init__(self, dsn: str) -> None:
         """Connect, for reading."""
-        self._connection = psycopg.connect(dsn, autocommit=True)
+        self._connection = psycopg.connect(dsn, autocommit=True, options="-c pmis.reach=*")
         self.seen: dict[int, tuple[float, str]] = {}
 
     def look(self, until: float) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 import pmis.nouns
+from pmis.api.context import reach_of
 from pmis.approval import decide
 from pmis.approval import propose as propose_module
 from pmis.approval.models import Approval
@@ -110,6 +111,10 @@ class World:
             person = await load_principal(session, self.people[name])
         return agent_of(person) if kind == "agent" else person
 
+    async def reach(self, who: str) -> Reach:
+        """What PostgreSQL lets the person reach, as at the edge."""
+        return reach_of(await self.principal(who))
+
     async def request(self, session: Session, who: str, **said: Any) -> Request:
         """The person as a proposer."""
         return Request(
@@ -159,7 +164,7 @@ class World:
 
     async def propose_all(self, who: str, wanted: Sequence[Wanted], **said: Any) -> Outcome:
         """Changes that stand or fall together."""
-        async with self.database.write(Reach.INSTANCE) as session:
+        async with self.database.write(await self.reach(who)) as session:
             outcome = await propose(session, self.vault, await self.request(session, who, **said), wanted)
             await session.commit()
             return outcome
@@ -175,7 +180,7 @@ class World:
     ) -> Outcome:
         """Approve, reject, request_changes or confirm, as the edge does it: refusals that commit are committed."""
         identity = approval.id if isinstance(approval, Approval) else approval
-        async with self.database.write(Reach.INSTANCE) as session:
+        async with self.database.write(await self.reach(who)) as session:
             request = await self.request(session, who)
             try:
                 if verdict == "confirm":
@@ -194,14 +199,14 @@ class World:
 
     async def withdraw(self, who: str, approval: Approval, reason: str | None = None) -> Approval:
         """Take a proposal back."""
-        async with self.database.write(Reach.INSTANCE) as session:
+        async with self.database.write(await self.reach(who)) as session:
             ended = await decide.withdraw(session, await self.request(session, who), approval.id, reason=reason)
             await session.commit()
             return ended
 
     async def revise(self, who: str, approval: Approval, patches: dict[UUID, dict[str, Any]] | None = None) -> Outcome:
         """Propose again."""
-        async with self.database.write(Reach.INSTANCE) as session:
+        async with self.database.write(await self.reach(who)) as session:
             request = await self.request(session, who, reason=approval.reason)
             outcome = await decide.revise(session, self.vault, request, approval.id, patches or {})
             await session.commit()

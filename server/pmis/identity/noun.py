@@ -23,6 +23,7 @@ from pmis.identity.models import (
 )
 from pmis.identity.passwords import hash_password_soon
 from pmis.identity.sessions import end_all
+from pmis.kit.db import Reach
 from pmis.kit.errors import ForbiddenError, InvalidInputError
 from pmis.policy.approvers import Delegation as Lent
 from pmis.policy.approvers import require_delegation
@@ -89,7 +90,9 @@ class PersonNoun(Noun[Person]):
         if not entity.active:
             await end_all(session, entity.id, why="disabled", now=session.now, origin=origin)
             await revoke_all(session, entity.id, why="disabled", now=session.now, origin=origin)
-            return await hand_over(session, entity, origin)
+            # Their seats are in projects that whoever disables them need not see.
+            with session.reaching(Reach.INSTANCE):
+                return await hand_over(session, entity, origin)
         if entity.version > 1 or entity.credential is None:
             return []
         opened = (await vault.open(session, [entity.credential]))[entity.credential]

@@ -10,7 +10,7 @@ not given in time, a deadlock, a full disk, a lost server) become problems with 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -25,7 +25,7 @@ from pmis.kit.errors import BusyError, ConflictError, UnavailableError
 from pmis.kit.wire import Result, Row, Statement, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
     from uuid import UUID
 
     from pmis.kit.settings import Settings
@@ -192,6 +192,17 @@ class WriteSession(Session):
             if text == statement and values == params and not self._deferred:
                 return rows
         return await super().all(statement, params)
+
+    @contextmanager
+    def reaching(self, reach: Reach) -> Generator[None]:
+        """Reach other projects for a while: for what a change brings about where its author does not see."""
+        before, self._reach = self._reach, reach
+        self.defer(_REACHING, (reach.text,))
+        try:
+            yield
+        finally:
+            self._reach = before
+            self.defer(_REACHING, (before.text,))
 
     def defer(self, statement: str, params: Sequence[Any] = ()) -> None:
         """Run a statement, in this order, before whatever runs next."""

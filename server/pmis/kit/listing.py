@@ -2,7 +2,7 @@
 
 The statement for each combination of filters and order is composed once with SQLAlchemy Core and kept. Over several
 projects each project contributes at most one page through its own index, so a page costs the same at any depth and
-however few of the instance's projects the caller may see.
+however few of the instance's projects the caller may see. By amount it costs the more the further down, see ADR 0016.
 """
 
 from __future__ import annotations

@@ -126,7 +126,10 @@ async def _compare(
 async def differences_in_memory(
     session: Session, projections: Iterable[AnyProjection], *, project_id: UUID
 ) -> list[Difference]:
-    """The same for one small project, in memory and one round trip: quick enough to follow every step of a test."""
+    """The same for one small project, in memory and one round trip: quick enough to follow every step of a test.
+
+    The session is a snapshot, or a transaction: the statements pass it by, and reach what was set for all of it.
+    """
     by_type = {projection.stream_type: projection for projection in projections}
     statements = {
         table: f"select {', '.join(_columns(projection))} from state.{table} where project_id = %s"

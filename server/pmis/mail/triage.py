@@ -13,6 +13,7 @@ from uuid import UUID
 from pmis.approval.errors import NothingToChangeError
 from pmis.approval.propose import Request, Wanted, propose
 from pmis.approval.registry import NOUNS
+from pmis.kit.db import Reach
 from pmis.kit.errors import ConflictError, InvalidInputError, NotFoundError, StaleVersionError
 from pmis.mail.authentication import Authentication
 from pmis.mail.filing import Inbound, filed_in, locked, place, say, thread_of
@@ -112,27 +113,31 @@ async def move(session: WriteSession, vault: Vault, identity: UUID | None, proje
     if target == email.project_id:
         raise NothingToChangeError("The mail is there already.")
     origin = said.request.origin
-    there = await filed_in(session, email.inbound_id, target)
-    if there is None:
-        inbound = await Inbound.load(session, email.inbound_id)
-        goal = (
-            Target(target) if target is None else await by_subject(session, Target(target), shown.mail.headers.subject)
-        )
-        judged = Authentication(checked=shown.authentication["checked"], authenticated=email.authenticated)
-        sender = await sender_of(session, vault, shown.mail.headers, judged, target)
-        await place(
-            session,
-            inbound,
-            shown.mail,
-            goal,
-            sender,
-            authenticated=email.authenticated,
-            suggestions=email.suggestions,
-            verdict=("quarantined", MOVED),
-            origin=origin,
-        )
-    elif there.status in ("moved", "dismissed"):
-        say(session, there, "moved", origin, {"status": "quarantined", "reason": MOVED})
+    # Who looks after the inbox need not see into the project that a mail is for.
+    with session.reaching(Reach.INSTANCE):
+        there = await filed_in(session, email.inbound_id, target)
+        if there is None:
+            inbound = await Inbound.load(session, email.inbound_id)
+            goal = (
+                Target(target)
+                if target is None
+                else await by_subject(session, Target(target), shown.mail.headers.subject)
+            )
+            judged = Authentication(checked=shown.authentication["checked"], authenticated=email.authenticated)
+            sender = await sender_of(session, vault, shown.mail.headers, judged, target)
+            await place(
+                session,
+                inbound,
+                shown.mail,
+                goal,
+                sender,
+                authenticated=email.authenticated,
+                suggestions=email.suggestions,
+                verdict=("quarantined", MOVED),
+                origin=origin,
+            )
+        elif there.status in ("moved", "dismissed"):
+            say(session, there, "moved", origin, {"status": "quarantined", "reason": MOVED})
     changed = {"status": "moved", "reason": BY_PERSON, "package_id": None}
     return say(session, email, "moved", origin, changed, reason=said.request.reason, to=str(target) if target else None)
 

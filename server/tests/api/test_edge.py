@@ -251,7 +251,7 @@ class TestCommitBeforeAnswer:
         assert ok(await office.get("analyst", f"/packages/{created['id']}"))["title"] == mark
 
     async def test_whoever_reads_the_answer_finds_the_record_from_another_connection(self, office: Office):
-        with psycopg.connect(office.test_database.app_dsn, autocommit=True) as other:
+        with psycopg.connect(office.test_database.app_dsn, autocommit=True, options="-c pmis.reach=*") as other:
             for _ in range(5):
                 created = applied(await office.post("analyst", "/packages", {"title": "At once"}), 201)
                 row = other.execute("select version from state.package where id = %s", (created["id"],)).fetchone()

@@ -92,6 +92,18 @@ async def test_an_open_approval_goes_to_the_successor_as_an_event(world: World, 
     await world.require_replay()
 
 
+async def test_it_is_handed_over_in_projects_that_whoever_disables_them_does_not_see(world: World, leaver: str):
+    await join(world, "root2", instance_admin=True)
+    approval = await world.waiting()
+    patch = {"active": False, "hand_over_to": str(world.people["admin"])}
+    outcome = await world.propose("root", "person", "patch", world.people[leaver], patch)
+    assert outcome.approval is not None
+    assert (await world.reach("root2")) != Reach.INSTANCE
+    assert (await world.say("root2", outcome.approval, "approve")).outcome == "applied"
+    assert [to for to, _ in await handed(world, approval)] == [str(world.people["admin"])]
+    await world.require_replay()
+
+
 async def test_a_seat_that_is_given_by_name_is_the_successors_alone(world: World, leaver: str):
     approval = await world.waiting()
     await name_people(world, approval, world.people[leaver])

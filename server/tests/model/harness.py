@@ -108,7 +108,8 @@ class Harness:
             database.app_dsn,
             autocommit=True,
             prepare_threshold=0,
-            options="-c timezone=UTC -c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 -c jit=off",
+            options="-c timezone=UTC -c plan_cache_mode=force_generic_plan -c random_page_cost=1.1 -c jit=off "
+            "-c pmis.reach=*",
         )
         self.elsewhere = UUID(int=0)
         self.steps = 0
@@ -602,7 +603,7 @@ class Example:
         """Compare everything with everything the log makes, from the beginning."""
 
         async def work() -> list[replay.Difference]:
-            async with self.harness.database.read(Reach.INSTANCE) as session:
+            async with self.harness.database.snapshot(Reach.INSTANCE) as session:
                 return await replay.differences_in_memory(session, PROJECTIONS, project_id=self.model.project)
 
         found = self.run(work())

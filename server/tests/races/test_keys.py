@@ -205,7 +205,7 @@ class TestRefusals:
         draft = await office.a.make_package()
         async with again(office, lock_timeout_ms=200) as (_, client):
             headers = {**office.headers("operator"), "Idempotency-Key": key}
-            with psycopg.connect(office.test_database.app_dsn) as holder:
+            with psycopg.connect(office.test_database.app_dsn, options="-c pmis.reach=*") as holder:
                 holder.execute("select 1 from state.package where id = %s for update", (draft.id,))
                 busy = await client.patch(f"{PREFIX}/packages/{draft.id}", json={"title": "New"}, headers=headers)
                 holder.rollback()

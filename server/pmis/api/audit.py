@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 router = docs.RouteTable("audit")
 _NOT_YOURS: Final = "Only auditors, administrators and executives read the log."
 RECORDED: Final = (
-    "Reading is itself recorded as an event, `log.read`, in each project that is read; what is read again within the "
-    "hour, once."
+    "Reading is itself recorded as an event, `log.read`, in each project that is read, or in the instance's log by "
+    "whoever reads all of it; what is read again within the hour, once."
 )
 FILTERS: Final = ("type", "actor", "correlation_id", "stream_id")
 

@@ -10,7 +10,8 @@ Valkey that is away stops nobody: requests go on uncounted, the log and the metr
 after a rest, so that nobody waits for it but those who find out.
 
 What is answered without a look at anything is in no budget: paths and methods that there are not, the description of
-the API, the process's own health. So is what a browser is kept from sending (`CrossSiteError`).
+the API, what a browser is kept from sending (`CrossSiteError`). Nor is what load balancers and monitors ask (`/health`,
+`/readiness`, `/metrics`), which is to be answered however much is asked: keep these from the outside at the proxy.
 """
 
 from __future__ import annotations

@@ -380,12 +380,12 @@ async def good(session: Session, secrets: Secrets, token: str, *, now: datetime,
     fits = secrets.fits(token, head)
     if not fits or head.status != "open" or head.expires_at is None or now >= head.expires_at:
         raise InvitationNotGoodError
-    if not await _is_backed(session, head):
+    if not await is_backed(session, head):
         raise InvitationNotGoodError
     return head
 
 
-async def _is_backed(session: Session, head: Invitation) -> bool:
+async def is_backed(session: Session, head: Invitation) -> bool:
     """Whether whoever invited may still invite."""
     return bool(
         await session.one("select 1 from state.person where id = %s and active and instance_admin", (head.inviter,))
@@ -401,6 +401,8 @@ async def send_again(
     """
     head = await find(session, identity, lock=True)
     _require_open(head)
+    if head.expires_at is not None and head.expires_at <= session.now:
+        raise InvitationOverError("This invitation has expired.", invitation_status="expired")
     if by is not None and head.inviter != by:
         raise ForbiddenError(
             f"Without a mail server the link is in the answer, so only {head.inviter_name}, who invited, has it made "
@@ -409,10 +411,9 @@ async def send_again(
     ends = min(
         session.now + timedelta(days=min(head.days, longest_days)), head.created_at + timedelta(days=LONGEST_DAYS)
     )
-    if ends <= session.now or not await _is_backed(session, head):
+    if not await is_backed(session, head):
         raise InvitationOverError(
-            f"This invitation is older than {LONGEST_DAYS} days, or {head.inviter_name}, who invited, may no longer "
-            "invite. Revoke it, and invite them anew.",
+            f"{head.inviter_name}, who invited, may no longer invite. Revoke this invitation, and invite them anew.",
             invitation_status=head.status,
         )
     after = {"serial": head.serial + 1, "expires_at": ends.isoformat()}

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotations
 
-from pmis.identity.invitations import Invitation, Secrets, find
+from pmis.identity.invitations import Invitation, Secrets, find, is_backed
 from pmis.jobs.registry import GiveUpError, Payload, Work, job
 from pmis.kit.db import Reach
 from pmis.kit.errors import NotFoundError
@@ -45,7 +45,8 @@ async def invite(said: Sent, work: Work) -> dict[str, Any]:
             raise GiveUpError(f"There is no invitation {said.invitation_id}.") from None
         row = await session.one("select email from identity.invited where invitation_id = %s", (head.id,))
         roles = [(str(project), list(held)) for project, held in await session.all(_ROLES, (head.person_id,))]
-    stands = head.status == "open" and head.serial == said.serial
+        backed = await is_backed(session, head)
+    stands = backed and head.status == "open" and head.serial == said.serial
     mailed = settings.smtp_server is not None and stands and row is not None
     if mailed and row is not None:
         link = Secrets(settings.require_secret("secret_key")).link(settings.public, head)

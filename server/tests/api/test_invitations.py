@@ -437,7 +437,11 @@ class TestOver:
                     f"update state.person set {field} = %s where id = %s".encode(), (value, office.people[name])
                 )
         problem(await desk.accept(token), 401, "invitation_not_good")
-        problem(await office.post("root", f"/invitations/{answer['id']}/resend", {}), 403)
+        async with office.database.write(Reach.INSTANCE) as session:
+            with pytest.raises(invitations.InvitationOverError, match="may no longer invite"):
+                await invitations.send_again(
+                    session, UUID(answer["id"]), longest_days=9, origin=Origin(CLOCK, "system", "test")
+                )
         async with office.database.write(Reach.INSTANCE) as session:
             assert await invitations.expire_due(session) == 1
             assert await session.all("select 1 from identity.invited where email = %s", (email,)) == []
@@ -455,13 +459,24 @@ class TestOver:
                     session, head.id, longest_days=longest, by=chief, origin=Origin(CLOCK, "system", "test")
                 )
                 assert head.expires_at == session.now + timedelta(days=days)
-            session.now = head.created_at + timedelta(days=invitations.LONGEST_DAYS - 1)
+            with pytest.MonkeyPatch.context() as patched:
+                # Its time is over before the last day of all: nobody sent it again in between.
+                patched.setattr(session, "now", head.created_at + timedelta(days=invitations.LONGEST_DAYS - 1))
+                with pytest.raises(invitations.InvitationOverError, match="has expired"):
+                    await invitations.send_again(
+                        session, head.id, longest_days=9, origin=Origin(CLOCK, "system", "test")
+                    )
+            while head.created_at + timedelta(days=invitations.LONGEST_DAYS - 1) > session.now:
+                session.now += timedelta(days=1)
+                head = await invitations.send_again(
+                    session, head.id, longest_days=9, origin=Origin(CLOCK, "system", "test")
+                )
             head = await invitations.send_again(
                 session, head.id, longest_days=9, origin=Origin(CLOCK, "system", "test")
             )
             assert head.expires_at == head.created_at + timedelta(days=invitations.LONGEST_DAYS)
             session.now = head.created_at + timedelta(days=invitations.LONGEST_DAYS)
-            with pytest.raises(invitations.InvitationOverError, match="older than 90 days"):
+            with pytest.raises(invitations.InvitationOverError, match="has expired"):
                 await invitations.send_again(session, head.id, longest_days=9, origin=Origin(CLOCK, "system", "test"))
 
     async def test_time_is_bounded_by_the_setting(self, office: Office, desk: Desk):

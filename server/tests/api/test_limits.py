@@ -36,6 +36,13 @@ pytestmark = pytest.mark.anyio
 FEW = 5
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """What is asked of a busy machine is answered in time; two tests ask one that is away."""
+    if "valkey" not in request.node.name:
+        monkeypatch.setattr(limits, "ASK_SECONDS", 5.0)
+
+
 class Server:
     """A Valkey that can be killed and started again."""
 
@@ -164,8 +171,7 @@ async def test_what_is_spent_is_not_asked_again(office: Office, server: Server, 
     assert len(asked) == 50 + 2
 
 
-async def test_many_at_once_take_one_portion(office: Office, server: Server, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(limits, "ASK_SECONDS", 2.0)
+async def test_many_at_once_take_one_portion(office: Office, server: Server):
     async with api(office, server, rate_limit_person=500) as client:
         answers = await asyncio.gather(*(me(client, office, "executive") for _ in range(60)))
         assert {answer.status_code for answer in answers} == {200}

@@ -72,10 +72,10 @@ create index delivery_to_prune on webhook.delivery (created_at);
 
 FUNCTIONS = """
 -- Every event is offered to every hook here, in its own transaction: what was committed is told, what was taken back is
--- not. The jobs are put in without a notice, as take_outbox does: notices would make commits queue.
+-- not. The jobs are put in without a notice, as take_outbox does: notices would make commits queue. It runs within
+-- ledger.append_event, with its rights and its search path.
 create function webhook.offer() returns trigger
-language plpgsql security definer
-set search_path = pg_catalog
+language plpgsql
 as $$
 declare
     delivery uuid;

@@ -11,6 +11,8 @@ from uuid import UUID  # noqa: TC003
 import psycopg
 import pytest
 
+from pmis.kit.db import translate
+from pmis.kit.errors import BusyError
 from pmis.kit.ids import uuid7
 from tests.ledger.hashing import content_hash
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 DENIED: Final = "42501"
-MOVED, APPEND_ONLY, NO_EVENT, MALFORMED = "PM001", "PM002", "PM003", "PM004"
+MOVED, APPEND_ONLY, NO_EVENT, MALFORMED, TAKEN = "PM001", "PM002", "PM003", "PM004", "23505"
 EVENT: Final = (
     "select ledger.append_event(%(id)s, %(stream_type)s, %(stream)s, %(version)s, %(project)s, %(type)s, 1, %(payload)s, "  # noqa: E501
     "%(actor)s, %(name)s, null, null, 'api', 'guards', null)"
@@ -150,6 +152,9 @@ FORBIDDEN: Final = (
     ("truncate state.package", DENIED),
     ("delete from state.package_number", DENIED),
     ("delete from ledger.outbox", DENIED),
+    ("insert into ledger.outbox (id, topic, key, payload, event_id) select %(id)s, 't', 'k', '{}', id from ledger.event limit 1", DENIED),  # noqa: E501
+    ("select ledger.promise(%(id)s, 't', 'k', '{}', %(id)s)", "23000"),
+    ("select ledger.promise(%(id)s, 't', 'k', '[]', id) from ledger.event limit 1", "23000"),
     ("update ledger.outbox set payload = '{}'", DENIED),
     ("update ledger.outbox set key = 'another'", DENIED),
     ("truncate ledger.outbox, ledger.idempotency", DENIED),
@@ -168,7 +173,7 @@ PERMITTED: Final = (
     EVENT,
     f"with e as ({EVENT}) update state.package set version = %(version)s where id = %(stream)s and (select count(*) from e) > 0",  # noqa: E501
     "update state.package_number set last = last where project_id = %(project)s",
-    "insert into ledger.outbox (id, topic, key, payload, event_id) select %(id)s, 't', 'k', '{}', id from ledger.event limit 1",  # noqa: E501
+    "select ledger.promise(%(id)s, 't', 'k', '{}', id) from ledger.event limit 1",
     "update ledger.outbox set sent_at = now()",
     "insert into ledger.idempotency (actor, key, fingerprint) values ('person:1', 'k', '')",
     "delete from ledger.idempotency",
@@ -348,9 +353,9 @@ class TestNoEventNoCommit:
 
 
 class TestAppendEvent:
-    @pytest.mark.parametrize("off", [-1, 1, 7])
-    async def test_the_caller_names_the_version_that_comes_next(self, scene: Scene, off: int):
-        assert scene.refused("app", EVENT, version=scene.values["version"] + off) == MOVED
+    @pytest.mark.parametrize(("off", "refused"), [(-1, TAKEN), (1, MOVED), (7, MOVED)])
+    async def test_the_caller_names_the_version_that_comes_next(self, scene: Scene, off: int, refused: str):
+        assert scene.refused("app", EVENT, version=scene.values["version"] + off) == refused
 
     async def test_a_stream_that_does_not_exist_begins_at_one(self, scene: Scene):
         fresh = uuid7()
@@ -398,6 +403,7 @@ class TestAppendEvent:
             ("'api'", "'post'"),
             ("'api'", "null"),
             ("'guards'", "'with spaces'"),
+            ("'guards'", f"'{'c' * 101}'"),
             ("'guards'", "''"),
             ("'guards'", "null"),
             ("%(type)s, 1", "%(type)s, 0"),
@@ -415,9 +421,9 @@ class TestAppendEvent:
                 other.execute(EVENT, {**scene.values, "id": uuid7()})
             other.rollback()
             one.commit()
-            with pytest.raises(psycopg.Error) as refused:
+            with pytest.raises(psycopg.errors.UniqueViolation) as refused:
                 other.execute(EVENT, {**scene.values, "id": uuid7()})
-            assert refused.value.sqlstate == MOVED
+            assert isinstance(translate(refused.value), BusyError)
 
     async def test_the_database_chooses_time_position_hashes_and_transaction(
         self, scene: Scene, database: TestDatabase, connect: Callable[[str], psycopg.Connection]

@@ -69,7 +69,7 @@ async def test_a_key_is_promised_once_and_the_second_transaction_fails_whole(wor
 async def test_there_is_no_promise_without_an_event(world: World):
     async with world.database.write(Reach.INSTANCE) as session:
         promise(session, "mail", key=f"test:{uuid7()}", event_id=uuid7(), payload={})
-        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
             await session.commit()
 
 

@@ -17,7 +17,7 @@ from pmis.ledger.idempotency import KEPT_REFUSALS, Answer, claim, claiming, fing
 from pmis.policy.access import Action, authorize
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pmis.api.context import Call
     from pmis.approval.propose import Outcome
@@ -27,7 +27,7 @@ REPLAYED = "Idempotency-Replayed"
 
 
 async def write(
-    call: Call, handler: Callable[[WriteSession], Awaitable[Answer]], *, ahead: Statement | None = None
+    call: Call, handler: Callable[[WriteSession], Awaitable[Answer]], *, ahead: Sequence[Statement] = ()
 ) -> Response:
     """Run the handler in one transaction and answer after its commit; `ahead` is what it is known to ask for first.
 

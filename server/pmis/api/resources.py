@@ -41,6 +41,8 @@ from pmis.policy.approvers import Round
 from pmis.policy.lifecycle import GUARDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pmis.approval.propose import Request as ProposalRequest
     from pmis.approval.resource import Resource
     from pmis.kit.db import Session, Statement, WriteSession
@@ -102,6 +104,8 @@ def is_code(text: str) -> bool:
 
 def flag(request: Request, name: str) -> bool:
     """Whether a query parameter says true; raises InvalidInputError for anything but true and false."""
+    if not request.scope["query_string"]:
+        return False
     text = request.query_params.get(name, "false")
     if text not in ("true", "false"):
         raise InvalidInputError(
@@ -264,14 +268,18 @@ class Routes:
             found = replace(wanted, project_id=await self._project_for(session, call, said))
             return await self._propose(session, call, said, found, preview=preview, created=True)
 
-        response = await write(call, handle, ahead=self._ahead(call, wanted) if wanted.project_id is not None else None)
+        response = await write(call, handle, ahead=self._ahead(call, wanted) if wanted.project_id is not None else ())
         if self.table == "project" and call.principal.person_id is not None:
             # Its founder is in it from now on, not from a second later.
             call.parts.principals.forget(call.principal.person_id)
         return response
 
-    def _ahead(self, call: Call, wanted: Wanted) -> Statement | None:
-        return None if self._seals else locking([wanted], call.principal)
+    def _ahead(self, call: Call, wanted: Wanted) -> Sequence[Statement]:
+        if self._seals:
+            return ()
+        locks = locking([wanted], call.principal)
+        numbers = self.noun.numbering(wanted.project_id) if wanted.operation == "create" else None
+        return (locks,) if numbers is None else (locks, numbers)
 
     @property
     def _seals(self) -> bool:
@@ -320,7 +328,7 @@ class Routes:
             wanted = Wanted(self.noun, operation, identity, patch, None, version)
             return await self._propose(session, call, said, wanted, preview=preview)
 
-        ahead = self._ahead(call, Wanted(self.noun, operation, named, patch)) if named else None
+        ahead = self._ahead(call, Wanted(self.noun, operation, named, patch)) if named else ()
         return await write(call, handle, ahead=ahead)
 
     async def _said(self, request: Request, operation: str) -> tuple[Proposed, bool]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from pmis.approval.change import Change
-    from pmis.kit.db import Session, WriteSession
+    from pmis.kit.db import Session, Statement, WriteSession
     from pmis.ledger.event import Event, Origin
     from pmis.ledger.vault import Vault
     from pmis.policy.access import Principal
@@ -221,6 +221,10 @@ class Noun(Projection[E]):
     async def check_references(self, session: Session, change: Change, entity: E | None, situation: Situation) -> None:
         """Raise BadReferenceError or AlreadyExistsError for what only the tables can tell."""
 
+    def numbering(self, project_id: UUID | None) -> Statement | None:
+        """What `numbered` asks for first when a record is created in the project, so that it can be read ahead."""
+        del project_id
+
     async def numbered(self, session: WriteSession, fact: Fact, project: Mapping[str, Any] | None) -> Fact:
         """The fact with what is given out once, at the moment it is applied, such as a package's code."""
         del session, project
@@ -331,19 +335,27 @@ class Noun(Projection[E]):
                 if value not in (None, {}, []) and (name not in usual or value != usual[name])
             )
         before: Mapping[str, Any] = entity.plain if entity else {}
-        return Facts(
-            operation=change.operation,
-            target_type=self.stream_type,
-            writer=situation.writer,
-            status=before.get("status"),
-            to_status=change.patch.get("status") if change.operation == "transition" else None,
-            fields=changed,
-            first_set=frozenset(name for name in changed if before.get(name) in (None, "", {}, [])),
-            person_behind=situation.principal.person_id is not None,
-            solo=situation.policy.solo.enabled,
-            stated_impact=situation.stated_impact,
-            stated_uncertainty=situation.stated_uncertainty,
-        )
+        usual: dict[str, Any] = {
+            "operation": change.operation,
+            "target_type": self.stream_type,
+            "writer": situation.writer,
+            "status": before.get("status"),
+            "to_status": change.patch.get("status") if change.operation == "transition" else None,
+            "fields": changed,
+            "first_set": frozenset(name for name in changed if before.get(name) in (None, "", {}, [])),
+            "person_behind": situation.principal.person_id is not None,
+            "solo": situation.policy.solo.enabled,
+            "stated_impact": situation.stated_impact,
+            "stated_uncertainty": situation.stated_uncertainty,
+        }
+        return Facts(**{**usual, **self.own_facts(entity, change, changed, situation)})
+
+    def own_facts(
+        self, entity: E | None, change: Change, fields: frozenset[str], situation: Situation
+    ) -> Mapping[str, Any]:
+        """What this noun tells beside, or in place of, what every noun tells; `fields` are those that change."""
+        del entity, change, fields, situation
+        return {}
 
 
 @cache

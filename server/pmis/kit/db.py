@@ -10,11 +10,13 @@ not given in time, a deadlock, a full disk, a lost server) become problems with 
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Final, LiteralString, Self, TypeVar, cast
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any, ClassVar, Final, LiteralString, Self, TypeAlias, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
@@ -32,12 +34,15 @@ if TYPE_CHECKING:
     from pmis.kit.wire import Params
 
 T = TypeVar("T")
+Deferred: TypeAlias = "tuple[str, Sequence[Any]]"
 
 _BEGIN: Final[Statement] = ("begin", None)
 _SNAPSHOT: Final[Statement] = ("begin isolation level repeatable read", None)
 _ROLLBACK: Final[Statement] = ("rollback", None)
 _OPEN: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _MOVED = "PM001"
+_VERSIONS = "event_stream_id_stream_version_key"
+"""What the second of two meets that append the same version of a stream."""
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 _DOWN = (
     errors.DiskFull,
@@ -51,6 +56,9 @@ _DOWN = (
 )
 
 
+_MOST_JOINED: Final = 8
+"""What one change defers. Of longer rows hardly two are alike, and each would be prepared for itself."""
+_CALL: Final = re.compile(r"select [\w.]+\([%s, ]*\)")
 _REACHING: Final = "select set_config('pmis.reach', %s, true)"
 
 
@@ -85,11 +93,34 @@ def _reach_of(projects: frozenset[UUID]) -> Reach:
     return Reach("{" + ",".join(sorted(str(project) for project in projects)) + "}")
 
 
+def _joined(deferred: Sequence[Deferred]) -> list[Deferred]:
+    """The same statements in the same order, with calls of functions that follow each other in one."""
+    values = iter(values for _, values in deferred)
+    return [
+        (text, [value for some in islice(values, count) for value in some])
+        for text, count in _texts_joined(tuple(text for text, _ in deferred))
+    ]
+
+
+@lru_cache(maxsize=500)
+def _texts_joined(texts: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Each text to send, and how many of the given ones it stands for."""
+    found: list[tuple[str, int]] = []
+    for are_calls, group in groupby(texts, lambda text: _CALL.fullmatch(text) is not None):
+        if are_calls:
+            calls = [text.removeprefix("select ") for text in group]
+            found.append(("select " + ", ".join(calls), len(calls)))
+        else:
+            found += [(text, 1) for text in group]
+    return found
+
+
 def translate(error: psycopg.Error | PoolTimeout) -> Exception:
     """The problem to show for a database error, or the error itself when it is a fault of ours."""
-    if error.sqlstate == _MOVED:
+    is_twice = isinstance(error, errors.UniqueViolation)
+    if error.sqlstate == _MOVED or (is_twice and error.diag.constraint_name == _VERSIONS):
         return BusyError("Somebody else changed the same record at the same moment. Try again.")
-    if isinstance(error, errors.UniqueViolation):
+    if is_twice:
         return ConflictError("Another record already has this value.", constraint=error.diag.constraint_name)
     if isinstance(error, _BUSY):
         return BusyError("Somebody else is changing the same record. Try again in a moment.")
@@ -156,7 +187,8 @@ class WriteSession(Session):
 
     Statements whose result nobody needs are deferred, and travel in one message with each other and with the commit: a
     round trip costs more than most of them do. What they raise is raised before `commit()` returns. They are calls of
-    functions, whose own statements PostgreSQL plans only once, and which know the types of their values.
+    functions, whose own statements PostgreSQL plans only once, and which know the types of their values. Where there
+    are a few, those that follow each other make one statement: one kind of change always makes the same few.
     """
 
     now: datetime
@@ -167,31 +199,35 @@ class WriteSession(Session):
         """Wrap a connection; `begin()` opens the transaction."""
         super().__init__(connection)
         self._reach = reach
-        self._deferred: list[Statement] = []
-        self._ahead: tuple[Statement, list[Row]] | None = None
+        self._deferred: list[Deferred] = []
+        self._ahead: list[tuple[Statement, list[Row]]] = []
 
-    async def begin(self, first: Statement | None = None, ahead: Statement | None = None) -> None:
-        """Open the transaction, call a first function, and call the one that reads ahead, all in one round trip.
+    async def begin(self, first: Statement | None = None, ahead: Sequence[Statement] = ()) -> None:
+        """Open the transaction, call a first function, and ask what is to be read ahead, all in one round trip.
 
-        What was read ahead is answered to the first `all()` that asks for the very same.
+        What was read ahead is answered once, to an `all()` that asks for the very same before anything is changed.
         """
         call, values = first or ("null", ())
         begin = f"select set_config('pmis.reach', %s, true), transaction_timestamp(), {call}"
-        opened = [_BEGIN, (begin, (self._reach.text, *(values or ()))), *((ahead,) if ahead else ())]
+        opened = [_BEGIN, (begin, (self._reach.text, *(values or ()))), *ahead]
         _, begun, *read = await self.connection.wire.ask(*opened, calls=len(opened))
         _, now, self.first = begun.rows[0]
         self.now = now.astimezone(UTC)
-        if ahead is not None:
-            self._ahead = (ahead, read[0].rows)
+        self._ahead = [(asked, result.rows) for asked, result in zip(ahead, read, strict=True)]
 
     async def all(self, statement: str, params: Params = None) -> list[Row]:
         """Every row."""
-        if self._ahead is not None:
-            (text, values), rows = self._ahead
-            self._ahead = None
-            if text == statement and values == params and not self._deferred:
-                return rows
+        if self._ahead and not self._deferred:
+            for place, (asked, rows) in enumerate(self._ahead):
+                if asked == (statement, params):
+                    del self._ahead[place]
+                    return rows
         return await super().all(statement, params)
+
+    async def execute(self, statement: str, params: Params = None) -> int:
+        """Run a statement and say how many rows it touched."""
+        self._ahead.clear()
+        return await super().execute(statement, params)
 
     @contextmanager
     def reaching(self, reach: Reach) -> Generator[None]:
@@ -210,6 +246,10 @@ class WriteSession(Session):
 
     async def _run(self, statement: str, params: Params = None) -> Result:
         deferred, self._deferred = self._deferred, []
+        if deferred:
+            self._ahead.clear()
+        if 1 < len(deferred) <= _MOST_JOINED:
+            deferred = _joined(deferred)
         return (await self.connection.wire.ask(*deferred, (statement, params), calls=len(deferred)))[-1]
 
     async def commit(self) -> None:
@@ -219,7 +259,7 @@ class WriteSession(Session):
     async def restart(self) -> None:
         """Take everything back and begin again, so that a refusal can be recorded."""
         self._deferred.clear()
-        self._ahead = None
+        self._ahead.clear()
         await self.connection.wire.ask(_ROLLBACK)
         await self.begin()
 
@@ -297,7 +337,7 @@ class Database:
 
     @asynccontextmanager
     async def write(
-        self, reach: Reach, first: Statement | None = None, ahead: Statement | None = None
+        self, reach: Reach, first: Statement | None = None, ahead: Sequence[Statement] = ()
     ) -> AsyncGenerator[WriteSession]:
         """One transaction within the reach; what was not committed when the block ends is taken back.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pmis.approval.errors import AlreadyExistsError, BadReferenceError, GuardRefusedError
@@ -29,13 +29,18 @@ if TYPE_CHECKING:
 
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
-    from pmis.kit.db import Session, WriteSession
+    from pmis.kit.db import Session, Statement, WriteSession
     from pmis.ledger.event import Fact
-    from pmis.policy.arbitrate import Facts
     from pmis.policy.document import Policy
     from pmis.policy.lifecycle import Transition
 
 SEARCH = Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True)
+_LAST_NUMBER: Final = "select last from state.package_number where project_id = %s for update"
+# Two that begin a project's numbers at once wait for each other here, as there is nothing yet that could be locked.
+_FIRST_NUMBER: Final = (
+    "insert into state.package_number as counter values (%s, 1) "
+    "on conflict (project_id) do update set last = counter.last + 1 returning last"
+)
 WITHOUT_CODE = {"number": 0, "code": "—"}
 """What a package has until it is applied and its code is given out."""
 
@@ -76,16 +81,22 @@ class PackageNoun(Noun[Package]):
         """The fields of a draft; the code follows when it is applied."""
         return {**super().first_fields(change, situation), **WITHOUT_CODE}
 
+    def numbering(self, project_id: UUID | None) -> Statement | None:
+        """The last number that the project gave out, under a lock that lasts until the commit: so no number is lost."""
+        return None if project_id is None else (_LAST_NUMBER, (project_id,))
+
     async def numbered(self, session: WriteSession, fact: Fact, project: Mapping[str, Any] | None) -> Fact:
-        """Give out the project's next number. The counter's row is locked until the commit, so no number is lost."""
+        """Give out the project's next number."""
         if fact.type != "package.created" or project is None:
             return fact
-        row = await session.one(
-            "insert into state.package_number as counter values (%s, 1) "
-            "on conflict (project_id) do update set last = counter.last + 1 returning last",
-            (UUID(project["id"]),),
-        )
-        number = row[0] if row else 0
+        home = UUID(project["id"])
+        last = await session.all(_LAST_NUMBER, (home,))
+        if last:
+            number = last[0][0] + 1
+            session.defer("select state.number_package(%s, %s)", (home, number))
+        else:
+            first = await session.one(_FIRST_NUMBER, (home,))
+            number = first[0] if first else 0
         fields = {**fact.payload["fields"], "number": number, "code": f"{project['prefix']}-{number:03d}"}
         return replace(fact, payload={**fact.payload, "fields": fields})
 
@@ -124,24 +135,26 @@ class PackageNoun(Noun[Package]):
         before: Mapping[str, Any] = entity.plain if entity else {}
         return {**before, **change.patch}
 
-    def facts(self, entity: Package | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
-        """Money, its share of the budget, and the slip of the planned end, beside what every noun tells."""
+    def own_facts(
+        self, entity: Package | None, change: Change, fields: frozenset[str], situation: Situation
+    ) -> Mapping[str, Any]:
+        """Money, its share of the budget, and the slip of the planned end."""
+        del fields
         before: Mapping[str, Any] = entity.plain if entity else {}
         after = self._after(entity, change)
         amount_before, currency_before = rules.money(before)
         amount_after, currency_after = rules.money(after)
         project = situation.project or {}
         budget = project.get("budget")
-        return replace(
-            super().facts(entity, change, caused, situation),
-            amount_before=amount_before,
-            amount_after=amount_after,
-            currency_before=currency_before,
-            currency_after=currency_after,
-            budget=None if budget is None else Decimal(budget),
-            budget_currency=project.get("currency"),
-            slip_days=rules.slip_days(before.get("planned_end"), after.get("planned_end")),
-        )
+        return {
+            "amount_before": amount_before,
+            "amount_after": amount_after,
+            "currency_before": currency_before,
+            "currency_after": currency_after,
+            "budget": None if budget is None else Decimal(budget),
+            "budget_currency": project.get("currency"),
+            "slip_days": rules.slip_days(before.get("planned_end"), after.get("planned_end")),
+        }
 
     async def missing(self, session: Session, record: Mapping[str, Any], step: Transition, policy: Policy) -> list[str]:
         """What the step needs that is not there, tasks that are still open included."""

@@ -75,6 +75,30 @@ class TestDeferred:
         async with world.database.write(Reach.INSTANCE) as session:
             assert await session.one("select 1") == (1,)
 
+    async def test_a_few_calls_are_one_statement_and_the_rest_stays_between_them(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ):
+        project, asked = uuid7(), list[str]()
+        real = Wire.ask
+
+        async def ask(wire: Wire, *statements: Statement, calls: int = 0) -> list[Result]:
+            asked.extend(text for text, _ in statements)
+            return await real(wire, *statements, calls=calls)
+
+        async with world.database.write(Reach.INSTANCE) as session:
+            monkeypatch.setattr(Wire, "ask", ask)
+            for number in (1, 2):
+                session.defer("select setseed(%s)", (0.5,))
+                session.defer("select pg_catalog.length(%s)", (f"{number}",))
+                session.defer(NUMBER, (project, number)) if number == 1 else None
+            await session.one("select 1")
+            for _ in range(9):
+                session.defer("select setseed(%s)", (0.5,))
+            assert await session.one(READ, (project,)) == (1,)
+        calls = "select setseed(%s), pg_catalog.length(%s)"
+        assert asked[:4] == [calls, NUMBER, calls, "select 1"]
+        assert asked[4:14] == ["select setseed(%s)"] * 9 + [READ]
+
     async def test_a_restart_forgets_it(self, world: World):
         project = uuid7()
         async with world.database.write(Reach.INSTANCE) as session:
@@ -94,6 +118,7 @@ class TestDeferred:
 
 class TestAhead:
     AHEAD = ("select %s::text", ("read ahead",))
+    SECOND = ("select %s::text", ("second",))
 
     async def rows(self, session: WriteSession, monkeypatch: pytest.MonkeyPatch, *given: object) -> tuple[object, bool]:
         """What a statement answers, and whether the server was asked for it."""
@@ -108,25 +133,34 @@ class TestAhead:
         return await session.all(*given), bool(asked)  # pyright: ignore[reportArgumentType]
 
     async def test_the_very_same_is_answered_once(self, world: World, monkeypatch: pytest.MonkeyPatch):
-        async with world.database.write(Reach.INSTANCE, ahead=self.AHEAD) as session:
+        async with world.database.write(Reach.INSTANCE, ahead=(self.SECOND, self.AHEAD)) as session:
             assert await self.rows(session, monkeypatch, *self.AHEAD) == ([("read ahead",)], False)
+            assert await self.rows(session, monkeypatch, *self.SECOND) == ([("second",)], False)
             assert await self.rows(session, monkeypatch, *self.AHEAD) == ([("read ahead",)], True)
 
     @pytest.mark.parametrize("other", [("select %s::text", ("another",)), ("select %s::text as x", ("read ahead",))])
     async def test_anything_else_is_asked_for(
         self, world: World, monkeypatch: pytest.MonkeyPatch, other: tuple[str, tuple[str, ...]]
     ):
-        async with world.database.write(Reach.INSTANCE, ahead=self.AHEAD) as session:
+        async with world.database.write(Reach.INSTANCE, ahead=(self.AHEAD,)) as session:
             assert await self.rows(session, monkeypatch, *other) == ([other[1]], True)
 
     async def test_not_after_a_change(self, world: World, monkeypatch: pytest.MonkeyPatch):
         project = uuid7()
-        async with world.database.write(Reach.INSTANCE, ahead=(READ, (project,))) as session:
+        async with world.database.write(Reach.INSTANCE, ahead=((READ, (project,)),) * 3) as session:
+            assert await self.rows(session, monkeypatch, READ, (project,)) == ([], False)
             session.defer(NUMBER, (project, 3))
+            assert await self.rows(session, monkeypatch, READ, (project,)) == ([(3,)], True)
+            assert await self.rows(session, monkeypatch, READ, (project,)) == ([(3,)], True)
+
+    async def test_nor_after_a_statement(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        project = uuid7()
+        async with world.database.write(Reach.INSTANCE, ahead=((READ, (project,)),)) as session:
+            await session.execute(NUMBER, (project, 3))
             assert await self.rows(session, monkeypatch, READ, (project,)) == ([(3,)], True)
 
     async def test_it_comes_with_the_first_statement(self, world: World):
-        async with world.database.write(Reach.INSTANCE, ("%s || '!'", ("first",)), self.AHEAD) as session:
+        async with world.database.write(Reach.INSTANCE, ("%s || '!'", ("first",)), (self.AHEAD,)) as session:
             assert session.first == "first!"
             assert session.now.tzinfo is not None
 
@@ -187,7 +221,7 @@ class TestReach:
 
     async def test_a_transaction_has_it_to_its_end(self, world: World):
         reach = Reach.of(frozenset({self.HERE, uuid7()}))
-        async with world.database.write(reach, ahead=(self.ASKED, ())) as session:
+        async with world.database.write(reach, ahead=((self.ASKED, ()),)) as session:
             assert await session.all(self.ASKED, ()) == [(reach.text,)]
             await session.restart()
             assert await session.one(self.ASKED) == (reach.text,)

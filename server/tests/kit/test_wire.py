@@ -71,6 +71,7 @@ class TestValues:
             )
             for row in (values, (uuid7(), 2**40, date(2026, 1, 1), *values[3:]), values):
                 session.defer(f"select pg_temp.take({', '.join(['%s'] * len(kinds))})", row)
+                await session.one("select 1")
             assert await session.all("select * from pg_temp.taken where b = 5") == [values, values]
             # An absent date and a present one, a small number and a large one: one statement.
             assert [text for text in await prepared(session) if "take(" in text] == [

@@ -314,6 +314,8 @@ def set_cookie(response: Response, value: str, seconds: int) -> None:
 
 def require_known_parameters(request: Request, known: frozenset[str]) -> None:
     """Raise InvalidInputError for a query parameter that the endpoint does not have, or one given twice."""
+    if not request.scope["query_string"]:
+        return
     names = [name for name, _ in request.query_params.multi_items()]
     wrong = [name for name in names if name not in known]
     twice = [name for name in set(names) if names.count(name) > 1]

@@ -11,13 +11,14 @@ from pmis.api.metrics import Watch
 from pmis.api.problems import fault, response_of
 from pmis.kit import traces
 from pmis.kit.errors import TooLargeError
-from pmis.kit.ids import uuid7
+from pmis.kit.ids import uuid7_text
 from pmis.kit.logs import CORRELATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opentelemetry.trace import Span
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from pmis.api.proxy import Proxies
@@ -72,7 +73,7 @@ class Edge:
         headers = dict(scope["headers"])
         given, traceparent = headers.get(b"x-correlation-id", b""), headers.get(b"traceparent", b"")
         if not _CORRELATION.fullmatch(given):
-            given = (traceparent and traces.correlation_of(traceparent)) or str(uuid7()).encode()
+            given = (traceparent and traces.correlation_of(traceparent)) or uuid7_text().encode()
         correlation = given
         scope["correlation_id"] = correlation.decode()
         CORRELATION.set(scope["correlation_id"])
@@ -110,12 +111,11 @@ class Edge:
         has_started: Callable[[], bool],
     ) -> None:
         limit = self._larger.get(scope["path"], self._limit)
-        refused = TooLargeError(f"The body is larger than the {limit} bytes that are read here.")
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
-            await response_of(refused, scope["correlation_id"])(scope, receive, send_with_headers)
+            await _too_large(scope, limit)(scope, receive, send_with_headers)
             return
-        seen, over = 0, _TooLarge()
+        seen = 0
 
         async def limited() -> Message:
             nonlocal seen
@@ -123,21 +123,22 @@ class Edge:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > limit:
-                    raise over
+                    raise _TooLarge
             return message
 
         try:
             await self._app(scope, limited, send_with_headers)
         except Exception as error:
             # Here, and not in a handler of the framework: that would answer from outside, without these headers.
-            answer = (
-                response_of(refused, scope["correlation_id"])
-                if error is over
-                else fault(error, scope["correlation_id"])
-            )
+            answer = _too_large(scope, limit) if isinstance(error, _TooLarge) else fault(error, scope["correlation_id"])
             if has_started():
                 raise
             await answer(scope, receive, send_with_headers)
+
+
+def _too_large(scope: Scope, limit: int) -> Response:
+    refused = TooLargeError(f"The body is larger than the {limit} bytes that are read here.")
+    return response_of(refused, scope["correlation_id"])
 
 
 def _traced(span: Span, scope: Scope, watch: Watch, status: int) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from pmis.kit.db import Row, Session, WriteSession
     from pmis.ledger.event import Source
     from pmis.ledger.vault import Vault
-    from pmis.policy.arbitrate import Facts
 
 Status = Literal["open", "accepted", "revoked", "expired"]
 PREFIX: Final = "pmisi_"
@@ -144,17 +142,16 @@ class InvitationNoun(Noun[Invitation]):
         fields = super().first_fields(change, situation)
         return {**fields, "inviter": str(principal.person_id), "inviter_name": principal.name}
 
-    def facts(self, entity: Invitation | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
+    def own_facts(
+        self, entity: Invitation | None, change: Change, fields: frozenset[str], situation: Situation
+    ) -> Mapping[str, Any]:
         """What the policy would judge of the person, or of the membership."""
-        told = super().facts(entity, change, caused, situation)
-        said = change.patch
+        del entity, situation
         if change.project_id is not None:
-            fields = {"person_id", "roles"}
+            fields = frozenset({"person_id", "roles"})
         else:
-            fields = {"name", "credential", *(right for right in _RIGHTS if said.get(right))}
-        return replace(
-            told, target_type=self.judged_as(change.project_id), fields=frozenset(fields), first_set=frozenset(fields)
-        )
+            fields = frozenset({"name", "credential", *(right for right in _RIGHTS if change.patch.get(right))})
+        return {"target_type": self.judged_as(change.project_id), "fields": fields, "first_set": fields}
 
     async def check_references(
         self, session: Session, change: Change, entity: Invitation | None, situation: Situation

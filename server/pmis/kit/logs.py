@@ -118,6 +118,8 @@ def configure(settings: Settings, process: str) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(settings.log_level)
+    # No line shows these, and each record would ask for them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # What these say at INFO is about themselves, once for each connection or request.
     for name in ("httpx2", "httpcore2", "psycopg.pool"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -7,9 +7,11 @@ raise them. A change that the policy does not know is refused with a reason; not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Context, Decimal, localcontext
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,7 +21,7 @@ from pmis.policy.levels import APPROVAL_ROUTES, Level, Route
 from pmis.policy.lifecycle import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pmis.policy.document import FloorWhen, Policy, When
     from pmis.policy.lifecycle import Lifecycle, Transition
@@ -84,6 +86,29 @@ class Facts:
         for name in ("stated_impact", "stated_uncertainty"):
             read[name] = Level.parse(read[name]) if name in read else None
         return cls(**read)
+
+
+class _Told(Mapping[str, Any]):
+    """What `Facts.to_json` tells, told when somebody asks: nobody does of what is applied at once."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        return self._facts.to_json()
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - JSON
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return repr(self._known)
 
 
 _DEFAULTS: Final = tuple((one.name, one.default) for one in fields(Facts))
@@ -329,7 +354,7 @@ def _judge(facts: Facts, policy: Policy) -> _Judgement:
         impact=impact,
         uncertainty=uncertainty,
         reasons=tuple(reasons),
-        facts=facts.to_json(),
+        facts=_Told(facts),
         amounts=case.amounts if tiered else (),
     )
 
@@ -341,7 +366,7 @@ def _refused(facts: Facts, reasons: list[Reason]) -> _Judgement:
         impact=Level.CRITICAL,
         uncertainty=Level.CRITICAL,
         reasons=tuple(reasons),
-        facts=facts.to_json(),
+        facts=_Told(facts),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,13 @@ from pmis.policy.access import Role
 from pmis.project.models import Project, ProjectCreate, ProjectPatch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
     from pmis.kit.db import Session, WriteSession
     from pmis.ledger.event import Event, Origin
     from pmis.ledger.vault import Vault
-    from pmis.policy.arbitrate import Facts
 
 
 class ProjectNoun(Noun[Project]):
@@ -51,20 +51,21 @@ class ProjectNoun(Noun[Project]):
         )
         return events
 
-    def facts(self, entity: Project | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
+    def own_facts(
+        self, entity: Project | None, change: Change, fields: frozenset[str], situation: Situation
+    ) -> Mapping[str, Any]:
         """The budget is the project's amount: raising it is judged like money."""
-        told = super().facts(entity, change, caused, situation)
-        if "budget" not in told.fields:
-            return told
+        del situation
+        if "budget" not in fields:
+            return {}
         currency = entity.currency if entity else change.patch["currency"]
         after = change.patch.get("budget")
-        return replace(
-            told,
-            amount_before=entity.budget if entity else None,
-            amount_after=None if after is None else Decimal(after),
-            currency_before=currency if entity and entity.budget is not None else None,
-            currency_after=currency,
-        )
+        return {
+            "amount_before": entity.budget if entity else None,
+            "amount_after": None if after is None else Decimal(after),
+            "currency_before": currency if entity and entity.budget is not None else None,
+            "currency_after": currency,
+        }
 
     async def check_references(
         self, session: Session, change: Change, entity: Project | None, situation: Situation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -16,11 +15,12 @@ from pmis.policy.lifecycle import GUARDS, Phase
 from pmis.task.models import Task, TaskCreate, TaskPatch, TaskTransition
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pmis.approval.change import Change
     from pmis.approval.governed import Situation
     from pmis.kit.db import Session
     from pmis.ledger.event import Fact
-    from pmis.policy.arbitrate import Facts
 
 _SOURCES: Final = {
     Writer.PERSON: "person",
@@ -63,12 +63,14 @@ class TaskNoun(Noun[Task]):
             raise GuardRefusedError("Another due date needs a reason.", missing=[GUARDS["reason_given"]])
         return caused
 
-    def facts(self, entity: Task | None, change: Change, caused: list[Fact], situation: Situation) -> Facts:
-        """The slip of the due date, beside what every noun tells."""
-        told = super().facts(entity, change, caused, situation)
+    def own_facts(
+        self, entity: Task | None, change: Change, fields: frozenset[str], situation: Situation
+    ) -> Mapping[str, Any]:
+        """The slip of the due date."""
+        del fields, situation
         if entity is None or entity.due_date is None or "due_date" not in change.patch:
-            return told
-        return replace(told, slip_days=slip_days(entity.due_date.isoformat(), change.patch["due_date"]))
+            return {}
+        return {"slip_days": slip_days(entity.due_date.isoformat(), change.patch["due_date"])}
 
     async def check_references(
         self, session: Session, change: Change, entity: Task | None, situation: Situation

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 SECONDS: Final = 3600
 """What somebody reads again within so long is the same reading."""
 _KEPT: Final = 10_000
-_HARMLESS: Final = frozenset({"type", "from", "to"})
-"""What may be asked in one project without saying anything of another."""
+_HARMLESS: Final = frozenset({"type"})
+"""What is told in each of several projects. A record of one is nothing for the log of another, and with the times of a
+question each project's log would grow by an event for every step that somebody takes through them."""
 _Reading: TypeAlias = "tuple[Actor, UUID | None, str]"
 
 

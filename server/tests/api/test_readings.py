@@ -93,8 +93,12 @@ async def test_whoever_audits_some_projects_leaves_it_in_each(office: Office):
     }
     ok(await office.get(both, "/audit", params={"project": office.a.prefix, "type": "package.created"}))
     assert len(await noted(office)) == 3, "that was read already"
+    for day in range(1, 4):
+        asked = {"type": "package.created", "from": f"2026-11-0{day}T00:00:00Z", "to": f"2026-11-0{day + 1}T00:00:00Z"}
+        ok(await office.get(both, "/audit", params=asked))
+    assert [row[1] for row in (await noted(office))[3:]] == [None] * 3, "each day was asked for, in no project's log"
     ok(await office.get("auditor", "/audit"))
-    assert {row[1] for row in (await noted(office))[3:]} == {office.a.project, None}, "only those they audit"
+    assert {row[1] for row in (await noted(office))[6:]} == {office.a.project, None}, "only those they audit"
 
 
 async def test_who_may_not_read_it_leaves_nothing(office: Office):

@@ -34,7 +34,7 @@ from pmis.api import (
 )
 from pmis.api.context import Parts
 from pmis.api.direct import Application, Direct
-from pmis.api.metrics import Figures, metrics, watch_pool
+from pmis.api.metrics import figures_of, metrics, watch_pool
 from pmis.api.middleware import Edge
 from pmis.api.proxy import Proxies
 from pmis.api.resources import Routes
@@ -103,7 +103,8 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.parts = Parts.of(settings)
-    app.state.figures = Figures(app.state.parts.database)
+    app.state.figures = figures_of(app.state.parts.database)
+    app.state.standing = health.standing_of(app.state.parts)
     tables = [Routes(resource).router() for resource in RESOURCES]
     tables += [
         module.router

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from psycopg import Error as PsycopgError
@@ -12,10 +13,10 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from pmis.api import docs
-from pmis.api.context import parts_of
 from pmis.kit.canonical import canonical
 from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
+from pmis.kit.remembered import Remembered
 from pmis.ops.migrate import head_revision, known_revisions
 from pmis.ops.valkey import BrokerError, ping
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pmis.api.context import Parts
 
 router = docs.RouteTable("health")
+FRESH_SECONDS: Final = 1.0
 DATABASE_SECONDS: Final = 2.0
 """How long the database may take to answer: who asks gives up soon after, and would not hear why."""
 STALLED_SECONDS: Final = 30
@@ -52,9 +54,19 @@ async def health(request: Request) -> Response:
     return Response(b'{"status":"alive"}', 200, None, "application/json")
 
 
+def standing_of(parts: Parts) -> Remembered[tuple[bool, str]]:
+    """Whether requests can be served, and what to answer. That is in no budget, so it is looked into once a second."""
+    return Remembered(partial(_look, parts), FRESH_SECONDS)
+
+
 async def readiness(request: Request) -> Response:
     """Each part, and whether requests can be served."""
-    parts = parts_of(request)
+    standing: Remembered[tuple[bool, str]] = request.app.state.standing
+    ready, body = await standing.get()
+    return Response(body, 200 if ready else 503, None, "application/json")
+
+
+async def _look(parts: Parts) -> tuple[bool, str]:
     checks: dict[str, str] = {}
     revision: str | None = None
     oldest: int | None = None
@@ -87,7 +99,7 @@ async def readiness(request: Request) -> Response:
         "revision": revision,
         "oldest_job_seconds": oldest,
     }
-    return Response(canonical(body), 200 if ready else 503, None, "application/json")
+    return ready, canonical(body)
 
 
 async def _revision(parts: Parts) -> str | None:

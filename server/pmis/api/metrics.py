@@ -12,6 +12,7 @@ import hmac
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,7 @@ from starlette.responses import Response
 from pmis.api.context import parts_of
 from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError, UnauthenticatedError
+from pmis.kit.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,69 +126,56 @@ def _child(metric: Counter | Gauge | Histogram, *labels: str) -> Any:  # noqa: A
     return known
 
 
-class Figures:
-    """How the install stands, as the database says, asked for at most once in FRESH_SECONDS."""
+def figures_of(database: Database) -> Remembered[list[Metric]]:
+    """How the install stands, as the database says; `pmis_database_up` alone when it does not answer."""
+    return Remembered(partial(_ask, database), FRESH_SECONDS)
 
-    def __init__(self, database: Database) -> None:
-        """Nothing is asked yet."""
-        self._database = database
-        self._asked = 0.0
-        self._known: list[Metric] = []
-        self._asking = asyncio.Lock()
 
-    async def fresh(self) -> list[Metric]:
-        """The figures; `pmis_database_up` alone when the database does not answer."""
-        async with self._asking:
-            if not self._known or time.monotonic() - self._asked >= FRESH_SECONDS:
-                self._known = [*await self._ask()]
-                self._asked = time.monotonic()
-        return self._known
-
-    async def _ask(self) -> list[Metric]:
-        try:
-            async with self._database.read(Reach.INSTANCE) as session:
-                row = await session.one(_FIGURES)
-                durations = await session.all(_DURATIONS)
-                queues = await session.all(_QUEUES)
-        except (PmisError, PsycopgError):
-            # Gone, or not to be read: a schema that is not there yet, a login without the rights.
-            return [GaugeMetricFamily("pmis_database_up", _UP, 0)]
-        sealed, unsealed, age, waiting, unclaimed, job_age, running, dead, unsent, promise_age = row or _NOTHING
-        by_route = GaugeMetricFamily("pmis_approvals_waiting", "Approvals that wait for somebody.", labels=("route",))
-        for route, number in sorted(waiting.items()):
-            by_route.add_metric((route,), number)
-        done = GaugeMetricFamily("pmis_jobs_done", "Jobs done in the last ten minutes.", labels=("kind",))
-        lasted = GaugeMetricFamily(
-            "pmis_job_duration_seconds", "How long those of the last ten minutes took.", labels=("kind", "quantile")
-        )
-        for kind, number, lengths in durations:
-            done.add_metric((kind,), number)
-            for quantile, seconds in zip(("0.5", "0.95", "1"), lengths, strict=True):
-                lasted.add_metric((kind, quantile), seconds)
-        due = GaugeMetricFamily("pmis_jobs_due", "Jobs that are due and that no worker has.", labels=("queue",))
-        since = GaugeMetricFamily(
-            "pmis_jobs_due_oldest_seconds", "How long the oldest of these has been due.", labels=("queue",)
-        )
-        for queue, number, seconds in queues:
-            due.add_metric((queue,), number)
-            since.add_metric((queue,), seconds)
-        return [
-            done,
-            lasted,
-            due,
-            since,
-            GaugeMetricFamily("pmis_database_up", _UP, 1),
-            CounterMetricFamily("pmis_events_appended", "Events in the log.", sealed + unsealed),
-            GaugeMetricFamily("pmis_events_unsealed", "Events that no checkpoint covers yet.", unsealed),
-            GaugeMetricFamily("pmis_seal_age_seconds", "Age of the oldest event that no checkpoint covers.", age),
-            by_route,
-            GaugeMetricFamily("pmis_jobs_unclaimed", "Jobs that are due and that no worker has.", unclaimed),
-            GaugeMetricFamily("pmis_jobs_oldest_seconds", "How long the oldest of these has been due.", job_age),
-            GaugeMetricFamily("pmis_jobs_running", "Jobs that a worker has.", running),
-            GaugeMetricFamily("pmis_jobs_dead", "Dead letters: jobs that somebody has to look at.", dead),
-            GaugeMetricFamily("pmis_outbox_unsent", "Promises that no relay has taken.", unsent),
-            GaugeMetricFamily("pmis_outbox_oldest_seconds", "Age of the oldest of these.", promise_age),
-        ]
+async def _ask(database: Database) -> list[Metric]:
+    try:
+        async with database.read(Reach.INSTANCE) as session:
+            row = await session.one(_FIGURES)
+            durations = await session.all(_DURATIONS)
+            queues = await session.all(_QUEUES)
+    except (PmisError, PsycopgError):
+        # Gone, or not to be read: a schema that is not there yet, a login without the rights.
+        return [GaugeMetricFamily("pmis_database_up", _UP, 0)]
+    sealed, unsealed, age, waiting, unclaimed, job_age, running, dead, unsent, promise_age = row or _NOTHING
+    by_route = GaugeMetricFamily("pmis_approvals_waiting", "Approvals that wait for somebody.", labels=("route",))
+    for route, number in sorted(waiting.items()):
+        by_route.add_metric((route,), number)
+    done = GaugeMetricFamily("pmis_jobs_done", "Jobs done in the last ten minutes.", labels=("kind",))
+    lasted = GaugeMetricFamily(
+        "pmis_job_duration_seconds", "How long those of the last ten minutes took.", labels=("kind", "quantile")
+    )
+    for kind, number, lengths in durations:
+        done.add_metric((kind,), number)
+        for quantile, seconds in zip(("0.5", "0.95", "1"), lengths, strict=True):
+            lasted.add_metric((kind, quantile), seconds)
+    due = GaugeMetricFamily("pmis_jobs_due", "Jobs that are due and that no worker has.", labels=("queue",))
+    since = GaugeMetricFamily(
+        "pmis_jobs_due_oldest_seconds", "How long the oldest of these has been due.", labels=("queue",)
+    )
+    for queue, number, seconds in queues:
+        due.add_metric((queue,), number)
+        since.add_metric((queue,), seconds)
+    return [
+        done,
+        lasted,
+        due,
+        since,
+        GaugeMetricFamily("pmis_database_up", _UP, 1),
+        CounterMetricFamily("pmis_events_appended", "Events in the log.", sealed + unsealed),
+        GaugeMetricFamily("pmis_events_unsealed", "Events that no checkpoint covers yet.", unsealed),
+        GaugeMetricFamily("pmis_seal_age_seconds", "Age of the oldest event that no checkpoint covers.", age),
+        by_route,
+        GaugeMetricFamily("pmis_jobs_unclaimed", "Jobs that are due and that no worker has.", unclaimed),
+        GaugeMetricFamily("pmis_jobs_oldest_seconds", "How long the oldest of these has been due.", job_age),
+        GaugeMetricFamily("pmis_jobs_running", "Jobs that a worker has.", running),
+        GaugeMetricFamily("pmis_jobs_dead", "Dead letters: jobs that somebody has to look at.", dead),
+        GaugeMetricFamily("pmis_outbox_unsent", "Promises that no relay has taken.", unsent),
+        GaugeMetricFamily("pmis_outbox_oldest_seconds", "Age of the oldest of these.", promise_age),
+    ]
 
 
 _NOTHING: Final[tuple[Any, ...]] = (0, 0, 0.0, {}, 0, 0.0, 0, 0, 0, 0.0)
@@ -251,6 +240,6 @@ async def metrics(request: Request) -> Response:
         if not hmac.compare_digest(given.encode(), wanted.get_secret_value().encode()):
             raise UnauthenticatedError("Send METRICS_TOKEN as `Authorization: Bearer <token>`.")
     count_pool(parts.database)
-    figures: Figures = request.app.state.figures
-    text = b"".join([generate_latest(registry) for registry in _registries(await figures.fresh())])
+    figures: Remembered[list[Metric]] = request.app.state.figures
+    text = b"".join([generate_latest(registry) for registry in _registries(await figures.get())])
     return Response(text, 200, media_type=CONTENT_TYPE_LATEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
+    from pmis.api.context import Parts
     from tests.api.office import Office
     from tests.conftest import Cluster, TestDatabase
 
@@ -291,7 +293,7 @@ class TestHealth:
     async def test_a_schema_that_is_behind_is_not_ready(self, office: Office, monkeypatch: pytest.MonkeyPatch):
         present = health.head_revision()
         monkeypatch.setattr(health, "head_revision", lambda: "9999")
-        answer = await office.get(None, "/readiness")
+        answer, _ = await asked_of(office.parts.settings.app_dsn, metrics=False)
         assert answer.status_code == 503
         assert (answer.json()["revision"], "pmis migrate" in answer.json()["checks"]["schema"]) == (present, True)
 
@@ -299,8 +301,29 @@ class TestHealth:
         """A version that is rolled out migrates first, and the one before serves on until it is replaced."""
         monkeypatch.setattr(health, "head_revision", lambda: "0001")
         monkeypatch.setattr(health, "known_revisions", lambda: {"0001": None})
-        body = ok(await office.get(None, "/readiness"))
+        body = ok((await asked_of(office.parts.settings.app_dsn, metrics=False))[0])
         assert (body["status"], body["checks"]["schema"].partition(",")[0]) == ("ready", "ahead")
+
+    async def test_whoever_asks_often_asks_the_database_once_a_second(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ):
+        asked: list[str | None] = []
+        real = health._revision
+
+        async def counted(parts: Parts) -> str | None:
+            asked.append(await real(parts))
+            return asked[-1]
+
+        monkeypatch.setattr(health, "_revision", counted)
+        monkeypatch.setattr(health, "FRESH_SECONDS", 0.3)
+        values = {"secret_key": SECRET, "jwt_secret_key": JWT_SECRET, "database_url": office.parts.settings.app_dsn}
+        async with serving(create_app(load_settings(embedded=False, environment="test", **values))) as client:
+            paths = ("/health", "/api/v1/readiness", "/api/readiness") * 10
+            answers = await asyncio.gather(*(client.get(path) for path in paths))
+            assert ({answer.status_code for answer in answers}, len(asked)) == ({200}, 1)
+            monkeypatch.setattr(health, "head_revision", lambda: "9999")
+            await asyncio.sleep(0.35)
+            assert (await client.get("/health")).status_code == 503
 
     async def test_a_database_without_a_schema_is_told_to_migrate(self, empty_dsn: str):
         answer, figures = await asked_of(empty_dsn)

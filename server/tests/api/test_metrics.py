@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from pmis.api.app import create_app
-from pmis.api.metrics import Figures
+from pmis.api.metrics import figures_of
 from pmis.jobs.queue import enqueue
 from pmis.kit.db import Database, Reach
 from pmis.kit.ids import uuid7
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pmis.kit.remembered import Remembered
     from tests.api.office import Office
     from tests.conftest import TestDatabase
 
@@ -77,8 +78,8 @@ class TestRequests:
 
     async def test_those_under_way_are_seen_while_they_are(self, office: Office, monkeypatch: pytest.MonkeyPatch):
         arrived, go_on = asyncio.Event(), asyncio.Event()
-        figures: Figures = office.app.state.figures
-        original = figures.fresh
+        figures: Remembered[Any] = office.app.state.figures
+        original = figures.get
 
         async def slow() -> Any:
             arrived.set()
@@ -86,10 +87,10 @@ class TestRequests:
             return await original()
 
         before = (await read(office))("http_requests_inprogress", method="GET")
-        monkeypatch.setattr(figures, "fresh", slow)
+        monkeypatch.setattr(figures, "get", slow)
         waiting = asyncio.create_task(office.get(None, "/metrics", base=""))
         await arrived.wait()
-        monkeypatch.setattr(figures, "fresh", original)
+        monkeypatch.setattr(figures, "get", original)
         during = (await read(office))("http_requests_inprogress", method="GET")
         go_on.set()
         await waiting
@@ -110,8 +111,8 @@ class TestRequests:
 
 class TestInstall:
     async def test_the_database_says_how_it_stands(self, office: Office):
-        figures: Figures = office.app.state.figures
-        figures._asked = 0.0
+        figures: Remembered[Any] = office.app.state.figures
+        figures.forget()
         before = await read(office)
         assert before("pmis_database_up") == 1
         assert before("pmis_events_appended_total") == (await office.count("ledger.event"))[0]
@@ -119,7 +120,7 @@ class TestInstall:
         assert outcome.status_code == 202, outcome.text
         # Not asked again within a few seconds, however often it is scraped.
         assert (await read(office))("pmis_events_appended_total") == before("pmis_events_appended_total")
-        figures._asked = 0.0
+        figures.forget()
         after = await read(office)
         route = outcome.json()["route"]
         assert after("pmis_events_appended_total") > before("pmis_events_appended_total")
@@ -131,8 +132,8 @@ class TestInstall:
         assert after("pmis_outbox_oldest_seconds") > 0
 
     async def test_accepted_work_is_seen_until_it_is_done(self, office: Office):
-        figures: Figures = office.app.state.figures
-        figures._asked = 0.0
+        figures: Remembered[Any] = office.app.state.figures
+        figures.forget()
         before = await read(office)
         async with office.database.write(Reach.INSTANCE) as session:
             identity = enqueue(session, "upkeep.prune", {}, dedup=None, correlation_id="test")
@@ -144,7 +145,7 @@ class TestInstall:
                 ("status = 'dead', lease_until = null, finished_at = now()", "pmis_jobs_dead"),
             ):
                 connection.execute(f"update jobs.job set {change} where id = %s".encode(), (identity,))
-                figures._asked = 0.0
+                figures.forget()
                 now = await read(office)
                 assert now(name) - before(name) == 1
                 if name == "pmis_jobs_unclaimed":
@@ -153,7 +154,7 @@ class TestInstall:
                     assert now("pmis_jobs_due_oldest_seconds", queue="long") >= 60
 
     async def test_what_jobs_took_is_seen_for_a_while(self, office: Office):
-        figures: Figures = office.app.state.figures
+        figures: Remembered[Any] = office.app.state.figures
         with psycopg.connect(office.test_database.admin_dsn, autocommit=True) as connection:
             for seconds, minutes in ((1, 0), (3, 0), (500, 11)):
                 identity = uuid7()
@@ -168,7 +169,7 @@ class TestInstall:
                     "now() - make_interval(mins => %s), 'done'",
                     (identity, minutes, seconds, minutes),
                 )
-        figures._asked = 0.0
+        figures.forget()
         now = await read(office)
         assert now("pmis_jobs_done", kind="test.timed") == 2
         lasted = [now("pmis_job_duration_seconds", kind="test.timed", quantile=one) for one in ("0.5", "1")]
@@ -179,7 +180,7 @@ class TestInstall:
         lost.pool.timeout = 0.2
         await lost.open()
         try:
-            (figure,) = await Figures(lost).fresh()
+            (figure,) = await figures_of(lost).get()
         finally:
             await lost.close()
         assert [(sample.name, sample.value) for sample in figure.samples] == [("pmis_database_up", 0)]

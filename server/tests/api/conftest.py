@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import pytest
 
@@ -13,7 +12,7 @@ from tests.api.office import (
     begin_session,
     furnish,
     link_identity,
-    make_invitation,
+    make_invitations,
     make_job,
     make_token,
     make_webhook,
@@ -59,7 +58,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             for state, status in (("live", "done"), ("waiting", "dead"), ("queued", "queued")):
                 records = office.records[name]
                 records.put("job", state, await make_job(office, world.project, status, records.mark))
-            office.records[name].put("invitation", "live", UUID(await make_invitation(office)))
+            await make_invitations(office, world, office.records[name])
             # Somebody who could become a member.
             office.records[name].put("person", "stranger", office.person(await office.newcomer()))
             seal(office.test_database)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import anyio
 import psycopg
@@ -24,7 +23,7 @@ from tests.api.office import (
     PASSWORD,
     begin_session,
     furnish,
-    make_invitation,
+    make_invitations,
     make_webhook,
     open_office,
     seal,
@@ -34,6 +33,7 @@ from tests.builders import SECRET, make_member, make_person
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from fastapi import FastAPI
 
@@ -133,7 +133,7 @@ def prepared(database: TestDatabase) -> Ground:
         async with open_office(database) as office:
             records = await furnish(office.a, office.records["a"].mark, database.files)
             records.put("webhook", "live", (await make_webhook(office, "admin"))[0])
-            records.put("invitation", "live", UUID(await make_invitation(office)))
+            await make_invitations(office, office.a, records)
             seal(database)
             async with office.database.write(Reach.INSTANCE) as session:
                 person = await make_person(session, office.vault, "Fuzzer", instance_admin=True)

@@ -140,7 +140,7 @@ class Records:
         return identity
 
     def all_ids(self) -> frozenset[str]:
-        """Every id, as text; invitations are the instance's, and tell of no project."""
+        """Every id, as text; invitations are the instance's, and tell no others what they are into (`invited`)."""
         return frozenset(
             str(one) for kind, states in self.ids.items() if kind != "invitation" for one in states.values()
         )
@@ -454,14 +454,27 @@ def seal(database: TestDatabase) -> None:
         Sealer(connection, signer_of(settings_for(database)), []).run()
 
 
-async def make_invitation(office: Office) -> str:
-    """An invitation that was agreed, and is open."""
-    said = {"email": f"{secrets.token_hex(8)}@example.org", "name": "Nia New"}
-    made = (await office.post("root", "/invitations", said)).json()
-    approval = made["proposals"][0]["approval"]["id"]
-    answer = await office.post("root", f"/approvals/{approval}/confirm", {})
-    assert answer.status_code == 200, answer.text
-    return made["id"]
+async def make_invitations(office: Office, world: World, found: Records) -> None:
+    """Open invitations whose every part was agreed: one to the instance, and one into the project as well."""
+    name = f"inviter-{secrets.token_hex(4)}"
+    async with office.database.write(Reach.INSTANCE) as session:
+        office.people[name] = await make_person(session, office.vault, name, instance_admin=True)
+        await make_member(session, office.vault, world.project, office.people[name], "admin")
+        await session.commit()
+    other = "b:admin2" if world is office.b else "admin2"
+    into = {"roles": [{"project": world.prefix, "roles": ["viewer"]}]}
+    for state, inviter, more in (("live", "root", {}), ("into", name, into)):
+        said = {"email": f"{secrets.token_hex(8)}@example.org", "name": "Nia New", **more}
+        made = (await office.post(inviter, "/invitations", said)).json()
+        found.put("invitation", state, UUID(made["id"]))
+        whom, *what = (one["approval"] for one in made["proposals"])
+        says = [(inviter, whom, "confirm"), *((other, one, "approve") for one in what)]
+        for who, approval, verb in says:
+            answer = await office.post(who, f"/approvals/{approval['id']}/{verb}", {})
+            assert answer.status_code == 200, answer.text
+        for one in what:
+            found.put("invited", "live", UUID(one["target_id"]))
+            found.put("invited", "approval", UUID(one["id"]))
 
 
 async def make_job(office: Office, project: UUID | None, status: str, mark: str = "") -> UUID:

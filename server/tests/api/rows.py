@@ -616,7 +616,7 @@ _INVITATIONS: Final = [
     Row("GET", "/invitations", "", _KNOW, SIGNED_IN),
     Row("POST", "/invitations", "", ROOT, SIGNED_IN, body=said(email="new@example.org", name="New")),
     # Nobody else may know that there is one. Its link says who is to come, and whoever has it is somebody then.
-    Row("GET", _INVITATION, "invitation", _KNOW, _KNOW, states=("live",), instance=True),
+    Row("GET", _INVITATION, "invitation", _KNOW, _KNOW, states=("live", "into"), instance=True),
     Row("POST", f"{_INVITATION}/resend", "invitation", ROOT, _KNOW, states=("live",), instance=True),
     Row("POST", f"{_INVITATION}/revoke", "invitation", ROOT, _KNOW, states=("live",), instance=True),
     Row("POST", "/invitations/accept", "", EVERYBODY, EVERYBODY, body=said(token=1), hopeless=True),

@@ -282,9 +282,8 @@ async def list_invitations(request: Request) -> Response:
 
 
 async def _one(session: Session, call: Call, identity: UUID | None) -> dict[str, Any]:
-    if identity is None:
-        raise NotFoundError("There is no such invitation.")
-    rows = await invitations.listed(session, await readable_projects(session, call.principal), only=identity)
+    readable = await readable_projects(session, call.principal)
+    rows = [] if identity is None else await invitations.listed(session, readable, only=identity)
     if not rows:
         raise NotFoundError("There is no such invitation.")
     return (await _all_shown(session, call, rows))[0]

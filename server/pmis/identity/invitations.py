@@ -217,12 +217,11 @@ _LISTED: Final = (
     "where r.person_id = i.person_id and r.project_id = any(%(projects)s)) "
     "from state.invitation i where i.project_id is null "
 )
-_BACKED: Final = (
-    "select 1 from state.person where id = (i.doc::jsonb ->> 'inviter')::uuid and active and instance_admin"
-)
+_MAY_INVITE: Final = "select 1 from state.person where active and instance_admin and id"
 _OVER: Final = (
     "select i.doc from state.invitation i where i.status = 'open' and i.project_id is null "  # noqa: S608 - a constant
-    f"and (i.expires_at <= %s or not exists ({_BACKED})) order by i.id limit %s for update of i skip locked"
+    f"and (i.expires_at <= %s or not exists ({_MAY_INVITE} = (i.doc::jsonb ->> 'inviter')::uuid)) "
+    "order by i.id limit %s for update of i skip locked"
 )
 _ORPHANS: Final = """
 select i.doc from state.invitation i
@@ -384,9 +383,7 @@ async def good(session: Session, secrets: Secrets, token: str, *, now: datetime,
 
 async def is_backed(session: Session, head: Invitation) -> bool:
     """Whether whoever invited may still invite."""
-    return bool(
-        await session.one("select 1 from state.person where id = %s and active and instance_admin", (head.inviter,))
-    )
+    return await session.one(f"{_MAY_INVITE} = %s", (head.inviter,)) is not None
 
 
 async def send_again(

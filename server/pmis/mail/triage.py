@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pmis.approval.propose import Outcome
     from pmis.email.models import Email
     from pmis.kit.db import Session, WriteSession
+    from pmis.ledger.event import Origin
     from pmis.ledger.vault import Vault
     from pmis.mail.looking import Shown
     from pmis.policy.access import Principal
@@ -117,29 +118,31 @@ async def move(session: WriteSession, vault: Vault, identity: UUID | None, proje
     with session.reaching(Reach.INSTANCE):
         there = await filed_in(session, email.inbound_id, target)
         if there is None:
-            inbound = await Inbound.load(session, email.inbound_id)
-            goal = (
-                Target(target)
-                if target is None
-                else await by_subject(session, Target(target), shown.mail.headers.subject)
-            )
-            judged = Authentication(checked=shown.authentication["checked"], authenticated=email.authenticated)
-            sender = await sender_of(session, vault, shown.mail.headers, judged, target)
-            await place(
-                session,
-                inbound,
-                shown.mail,
-                goal,
-                sender,
-                authenticated=email.authenticated,
-                suggestions=email.suggestions,
-                verdict=("quarantined", MOVED),
-                origin=origin,
-            )
+            await _file_there(session, vault, shown, target, origin)
         elif there.status in ("moved", "dismissed"):
             say(session, there, "moved", origin, {"status": "quarantined", "reason": MOVED})
     changed = {"status": "moved", "reason": BY_PERSON, "package_id": None}
     return say(session, email, "moved", origin, changed, reason=said.request.reason, to=str(target) if target else None)
+
+
+async def _file_there(session: WriteSession, vault: Vault, shown: Shown, project: UUID | None, origin: Origin) -> None:
+    """File the mail where it was not filed before; there it waits for somebody to look at it."""
+    email, mail = shown.email, shown.mail
+    goal = Target(project)
+    if project is not None:
+        goal = await by_subject(session, goal, mail.headers.subject)
+    judged = Authentication(checked=shown.authentication["checked"], authenticated=email.authenticated)
+    await place(
+        session,
+        await Inbound.load(session, email.inbound_id),
+        mail,
+        goal,
+        await sender_of(session, vault, mail.headers, judged, project),
+        authenticated=email.authenticated,
+        suggestions=email.suggestions,
+        verdict=("quarantined", MOVED),
+        origin=origin,
+    )
 
 
 async def suggested(session: Session, identity: UUID | None, number: int, said: Said) -> tuple[Email, Wanted]:

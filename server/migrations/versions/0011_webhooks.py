@@ -82,6 +82,10 @@ declare
     key text;
     hook webhook.hook;
 begin
+    -- A loop over nothing still costs a cursor, for each event that there is.
+    if not exists (select from webhook.hook h where h.enabled) then
+        return null;
+    end if;
     for hook in
         select * from webhook.hook h
         where h.enabled and (h.project_id is null or h.project_id = new.project_id)

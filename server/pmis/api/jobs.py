@@ -24,7 +24,7 @@ from pmis.kit.errors import ConflictError, InvalidInputError, NotFoundError
 from pmis.kit.ids import uuid7
 from pmis.kit.paging import decode_moment, encode_cursor
 from pmis.kit.text import Words, one_line
-from pmis.ledger.event import Actor, Fact, Origin
+from pmis.ledger.event import Fact
 from pmis.ledger.idempotency import Answer
 from pmis.ledger.store import record
 from pmis.mail.intake import FILE
@@ -317,15 +317,8 @@ async def _retried(session: WriteSession, call: Call, jobs: list[UUID], project:
     found = [row[0] for row in await session.all("select * from jobs.retry(%s)", (jobs,))]
     if found:
         fact = Fact("job.retried", {"jobs": [str(one) for one in found]})
-        record(session, "job_retry", uuid7(), fact, origin=_origin(call), project_id=project)
+        record(session, "job_retry", uuid7(), fact, origin=call.origin, project_id=project)
     return found
-
-
-def _origin(call: Call) -> Origin:
-    principal = call.principal
-    behalf = principal.on_behalf_of
-    actor = Actor(principal.ref, principal.name, behalf.ref if behalf else None, behalf.name if behalf else None)
-    return Origin(actor, call.source, call.correlation_id)
 
 
 @dataclass(frozen=True)
@@ -378,7 +371,7 @@ async def _end(request: Request, job_id: str, ending: _Ending) -> Response:
             raise ConflictError(f"This job is {job['status']}; {ending.otherwise}.", status_now=job["status"])
         # A job ends so once: it is the one fact of its stream.
         fact = Fact(ending.event, {"kind": kind, "reason": said.reason or None})
-        record(session, "job", identity, fact, origin=_origin(call), project_id=project)
+        record(session, "job", identity, fact, origin=call.origin, project_id=project)
         return Answer(200, canonical(job).encode(), {}, project)
 
     return await write(call, handle)

@@ -8,14 +8,16 @@ not: nothing behind the edge can read them by mistake, and nothing can log them.
 from __future__ import annotations
 
 import hmac
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 from pmis.kit.db import Reach
 from pmis.kit.errors import UnauthenticatedError
+from pmis.kit.text import one_line
 from pmis.policy.access import Role
 
 if TYPE_CHECKING:
@@ -28,13 +30,19 @@ if TYPE_CHECKING:
     from pmis.policy.access import Principal
 
 SECRET: Final = b"x-proxy-secret"
-_NAMING: Final = (b"x-user-id", b"x-user-role", b"x-user-name")
+_ID: Final = "X-User-Id"
+_ROLE: Final = "X-User-Role"
+_NAME: Final = "X-User-Name"
+_NAMING: Final = {header.lower().encode(): header for header in (_ID, _ROLE, _NAME)}
 _TAKEN_OFF: Final = frozenset({SECRET, *_NAMING})
 _FORWARDED: Final = b"x-forwarded-for"
 _LOOKED_AT: Final = _TAKEN_OFF | {_FORWARDED}
 _MAX: Final = 300
+_MAX_NAME: Final = 120
+"""With the name that PMIS has, of 150 characters at most, it stands in an event, which takes 300."""
 USER: Final = "proxied_user"
-"""Where the edge puts, in a request's scope, whom a believed proxy names."""
+"""Where the edge puts, in a request's scope, what a believed proxy says of who asks: all values of each header."""
+_Said: TypeAlias = "dict[str, list[bytes]]"
 
 
 _NOBODY: Final = "The proxy names nobody whom this instance knows."
@@ -42,11 +50,13 @@ _NOBODY: Final = "The proxy names nobody whom this instance knows."
 
 @dataclass(frozen=True, slots=True)
 class ProxiedUser:
-    """Whom a believed proxy says it speaks for. The name is not kept: people are called what PMIS calls them."""
+    """Whom a believed proxy says it speaks for."""
 
     id: str
     roles: frozenset[Role] | None
     """What it lets them be; None for all that they are."""
+    name: str
+    """What it calls them; empty when it does not say."""
 
 
 class Proxies:
@@ -74,7 +84,7 @@ class Proxies:
         hops = [hop.strip() for value in given.get(_FORWARDED, []) for hop in value.decode("latin-1").split(",")]
         self._from(scope, hops)
         if self._names_users and any(name in given for name in _NAMING):
-            scope[USER] = _user(given)
+            scope[USER] = {header: given[name] for name, header in _NAMING.items() if name in given}
 
     def _believes(self, scope: Scope, shown: list[bytes]) -> bool:
         client = scope.get("client")
@@ -104,39 +114,45 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return None
 
 
-def _user(given: dict[bytes, list[bytes]]) -> ProxiedUser | None:
-    """Whom the headers name; None, which nobody is, for headers that are not as they should be."""
-    texts: list[str] = []
-    for name in _NAMING:
-        values = given.get(name, [b""])
-        if len(values) > 1 or len(values[0]) > _MAX:
-            return None
-        try:
-            texts.append(values[0].decode().strip())
-        except UnicodeDecodeError:
-            return None
-    identity, named, _ = texts
-    if not identity or not identity.isprintable():
-        return None
+def _user(said: _Said) -> ProxiedUser:
+    """Whom the headers name; raises UnauthenticatedError for headers that are not as they should be."""
+    identity, named, name = _text(said, _ID, _MAX), _text(said, _ROLE, _MAX), _text(said, _NAME, _MAX_NAME)
+    if not identity:
+        raise UnauthenticatedError(_NOBODY)
     try:
         roles = frozenset(Role(one.strip().lower()) for one in named.split(",") if one.strip())
     except ValueError:
-        return None
-    return ProxiedUser(identity, roles or None)
+        raise UnauthenticatedError(f"The proxy's {_ROLE} may name {', '.join(Role)}, with commas between.") from None
+    return ProxiedUser(identity, roles or None, name)
 
 
-async def principal_of(parts: Parts, user: ProxiedUser | None) -> Principal:
+def _text(said: _Said, header: str, longest: int) -> str:
+    """What a header says; raises UnauthenticatedError unless that is one short line, said once."""
+    values = said.get(header, [b""])
+    with suppress(ValueError):
+        text = one_line(values[0].decode()).strip()
+        if len(values) == 1 and len(text) <= longest:
+            return text
+    raise UnauthenticatedError(
+        f"The proxy must send {header} once at most, as UTF-8, with up to {longest} characters and no control "
+        "characters among them."
+    )
+
+
+async def principal_of(parts: Parts, said: _Said) -> Principal:
     """Who the proxy names, with no more than they have here and than it lets them have.
 
+    What it calls them renames nobody: where that differs, the log has it beside the name that PMIS has.
     Raises UnauthenticatedError for whoever is not an active person of this instance.
     """
-    if user is None:
-        raise UnauthenticatedError(_NOBODY)
+    user = _user(said)
     try:
         person = UUID(user.id)
     except ValueError:
         person = await _of_address(parts, user.id)
     principal = await parts.principals.get(person)
+    if user.name and unicodedata.normalize("NFC", user.name) != unicodedata.normalize("NFC", principal.name):
+        principal = replace(principal, proxied_name=user.name)
     if user.roles is None:
         return principal
     # Whatever they are called, people look at the projects that they are in.

@@ -102,7 +102,9 @@ class Judged:
 def actor_of(principal: Principal) -> Actor:
     """The principal as events name it."""
     behalf = principal.on_behalf_of
-    return Actor(principal.ref, principal.name, behalf.ref if behalf else None, behalf.name if behalf else None)
+    return Actor(
+        principal.ref, principal.signature, behalf.ref if behalf else None, behalf.signature if behalf else None
+    )
 
 
 def writer_of(principal: Principal) -> Writer:

@@ -595,8 +595,9 @@ class Settings(BaseSettings):
     trusted_proxy_users: bool = Field(
         False,
         description=(
-            "Let those proxies say who asks: `X-User-Id` (a person's id or e-mail address) and `X-User-Role` (what "
-            "they may be at most, with commas between). Such headers of anybody else are ignored, always."
+            "Let those proxies say who asks: `X-User-Id` (a person's id or e-mail address), `X-User-Role` (what "
+            "they may be at most, with commas between) and `X-User-Name` (what it calls them, which the log has "
+            "beside the name they have here). Such headers of anybody else are ignored, always."
         ),
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -122,6 +122,8 @@ class Principal:
     instance_auditor: bool = False
     confined: bool = False
     """Whether it is let to its projects alone: what an executive of one may do on the instance it may not."""
+    proxied_name: str | None = None
+    """What a proxy calls a person whom PMIS calls something else."""
     _on_instance: frozenset[Role] = field(init=False, repr=False, compare=False)
     known: Known = field(init=False, repr=False, compare=False)
 
@@ -136,6 +138,11 @@ class Principal:
     def ref(self) -> str:
         """The principal as events name it, such as `person:0197...` or `system:sealer`."""
         return f"{self.kind}:{self.id}"
+
+    @property
+    def signature(self) -> str:
+        """What events call the principal: by its name, with what a proxy calls it said as the proxy's word."""
+        return self.name if self.proxied_name is None else f"{self.name} (the proxy says: {self.proxied_name})"
 
     @property
     def person_id(self) -> UUID | None:

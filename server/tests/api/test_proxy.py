@@ -49,7 +49,8 @@ async def call(
 ) -> httpx2.Response:
     transport = httpx2.ASGITransport(app=office.app, raise_app_exceptions=False, client=(peer, 4711))
     async with httpx2.AsyncClient(transport=transport, base_url="http://pmis.test") as client:
-        return await client.request(method, "/api/v1" + path, headers=headers, json=json)
+        raw = httpx2.Headers(headers, encoding="latin-1")
+        return await client.request(method, "/api/v1" + path, headers=raw, json=json)
 
 
 def named(person: UUID | str, **more: str) -> dict[str, str]:
@@ -125,6 +126,40 @@ class TestPeople:
         ok(await call(there, PROXY, "POST", "/packages", as_self, package), 201)
         unknown = named(there.person("admin"), **{"X-User-Role": "emperor"})
         problem(await call(there, PROXY, "GET", "/auth/me", unknown), 401, "unauthenticated")
+
+    @pytest.mark.parametrize(
+        ("said", "signed"),
+        [
+            ("A. L\u00f3pez", "{own} (the proxy says: A. L\u00f3pez)"),
+            ("x" * 120, f"{{own}} (the proxy says: {'x' * 120})"),
+            (" {own} ", "{own}"),
+            ("", "{own}"),
+        ],
+    )
+    async def test_what_the_proxy_calls_them_stands_beside_their_name(self, there: Office, said: str, signed: str):
+        own = ok(await call(there, PROXY, "GET", "/auth/me", named(there.person("analyst"))))["name"]
+        headers = {
+            **named(there.person("analyst")),
+            **SAME,
+            "X-User-Name": said.format(own=own).encode().decode("latin-1"),
+            "X-Correlation-Id": secrets.token_hex(8),
+        }
+        ok(await call(there, PROXY, "POST", "/packages", headers, {"title": "By which name"}), 201)
+        async with there.database.read(Reach.INSTANCE) as session:
+            rows = await session.all(
+                "select actor, actor_name from ledger.event where correlation_id = %s", (headers["X-Correlation-Id"],)
+            )
+        assert set(rows) == {(f"person:{there.person('analyst')}", signed.format(own=own))}
+        assert ok(await call(there, PROXY, "GET", "/auth/me", headers))["name"] == own
+
+    @pytest.mark.parametrize("said", ["x" * 121, "a\tb", "a\x1b[2Jb", "\u00ff", "sealed:" + "0" * 64])
+    async def test_a_name_that_is_none_is_refused_by_its_header(self, there: Office, said: str):
+        refused = await call(there, PROXY, "GET", "/auth/me", named(there.person("viewer"), **{"X-User-Name": said}))
+        assert "X-User-Name" in problem(refused, 401, "unauthenticated")["detail"]
+
+    async def test_a_name_alone_is_nobodys(self, there: Office):
+        said = {**BELIEVED, "X-User-Name": "Analyst"}
+        problem(await call(there, PROXY, "GET", "/auth/me", said), 401, "unauthenticated")
 
     async def test_a_page_of_another_site_changes_nothing_through_the_proxy(self, there: Office):
         said = named(there.person("analyst"))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from pmis.api import docs
 from pmis.api.context import Call, caller, require_known_parameters, uuid_or_none
-from pmis.api.events import COLUMNS, event_json, events_page
+from pmis.api.events import COLUMNS, NOTHING, event_json, events_page
 from pmis.api.resources import limit_of, moment, next_link, project_named, readable_projects
 from pmis.api.secrets import reveal
 from pmis.kit.errors import ForbiddenError, InvalidInputError, NotFoundError
@@ -72,7 +72,7 @@ async def list_events(request: Request) -> Response:
             session, call, where, params, cursor=given.get("cursor"), limit=limit_of(request)
         )
     asked = {name: given[name] for name in (*FILTERS, "from", "to") if name in given}
-    await call.parts.readings.note(call, "list", projects, **asked)
+    await call.parts.readings.note(call, "list", projects, found=body != NOTHING, **asked)
     return Response(body, 200, next_link(request, following), "application/json")
 
 

@@ -41,6 +41,8 @@ _NAMES: Final = (
     "content_hash",
 )
 _MAX_POSITION: Final = 2**63 - 1
+NOTHING: Final = b'{"items":[],"next":null}'
+"""A page without an event."""
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

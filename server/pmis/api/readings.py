@@ -22,8 +22,9 @@ SECONDS: Final = 3600
 """What somebody reads again within so long is the same reading."""
 _KEPT: Final = 10_000
 _HARMLESS: Final = frozenset({"type"})
-"""What is told in each of several projects. A record of one is nothing for the log of another, and with the times of a
-question each project's log would grow by an event for every step that somebody takes through them."""
+"""What is told in each of several projects: a record of one is nothing for the log of another."""
+_TIMES: Final = frozenset({"from", "to"})
+"""What is told in the instance's log only: a project's would grow by an event for every step through them."""
 _Reading: TypeAlias = "tuple[Actor, UUID | None, str]"
 
 
@@ -35,18 +36,21 @@ class Readings:
         self._now = now
         self._until: OrderedDict[_Reading, float] = OrderedDict()
 
-    async def note(self, call: Call, what: str, projects: Collection[UUID | None], **asked: str) -> None:
+    async def note(
+        self, call: Call, what: str, projects: Collection[UUID | None], *, found: bool = True, **asked: str
+    ) -> None:
         """Write that the caller reads this, before they are answered; who cannot be written down reads nothing.
 
         It is written to each of the `projects` whose log is read, so that whoever audits one finds who read of it, and
-        to the instance (None) where none was named. There the question stands as it was asked, and in the projects
-        without what it names: the id of a record of one is nothing for another's log.
+        to the instance (None) where none was named. There the question stands as it was asked, in the one project that
+        was named without its times, and in several, or where nothing was `found`, without what it names: that may be of
+        another project.
         """
         actor, now = call.origin.actor, self._now()
+        told_here = asked.keys() - _TIMES if found and None not in projects else _HARMLESS
         new: dict[_Reading, Fact] = {}
         for project in projects:
-            whole = project is None or None not in projects
-            told = {name: text for name, text in asked.items() if whole or name in _HARMLESS}
+            told = {name: text for name, text in asked.items() if project is None or name in told_here}
             payload = {"what": what, "asked": told}
             reading = actor, project, canonical(payload)
             if self._until.get(reading, now) <= now:

@@ -101,6 +101,18 @@ async def test_whoever_audits_some_projects_leaves_it_in_each(office: Office):
     assert {row[1] for row in (await noted(office))[6:]} == {office.a.project, None}, "only those they audit"
 
 
+async def test_one_project_is_told_of_its_own_and_without_times(office: Office):
+    own, foreign = (await office.a.make_package()).id, (await office.b.make_package()).id
+    windows = [{"from": f"2026-11-0{day}T00:00:00Z"} for day in range(1, 4)] + [{"to": "2036-11-09T00:00:00Z"}]
+    for stream in (own, foreign):
+        for window in windows:
+            asked = {"project": office.a.prefix, "stream_id": str(stream), **window}
+            page = ok(await office.get("auditor", "/audit", params=asked))
+            assert bool(page["items"]) == (stream == own)
+    told = [(project, told["asked"]) for _, project, _, told in await noted(office)]
+    assert told == [(office.a.project, {"stream_id": str(own)}), (office.a.project, {})]
+
+
 async def test_who_may_not_read_it_leaves_nothing(office: Office):
     problem(await office.get("viewer", "/audit"), 403, "forbidden")
     problem(await office.get("auditor", f"/audit/events/{uuid4()}"), 404, "not_found")

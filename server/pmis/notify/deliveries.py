@@ -22,10 +22,24 @@ from pmis.kit.egress import AddressRefusedError, CallFailedError, Egress
 from pmis.kit.errors import PmisError, UnauthenticatedError
 from pmis.ledger.event import Actor, Origin
 from pmis.notify.spread import tell_person
-from pmis.notify.webhooks import DELIVER, PING, SELECTED, Hook, accept, again, egress_of, manages, switch_off
+from pmis.notify.webhooks import (
+    DELIVER,
+    PING,
+    SELECTED,
+    Because,
+    Hook,
+    accept,
+    again,
+    egress_of,
+    managers,
+    manages,
+    switch_off,
+)
 from pmis.policy.access import Action, allowed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pmis.kit.db import Session, WriteSession
     from pmis.kit.egress import Answer
     from pmis.kit.settings import Settings
@@ -37,6 +51,12 @@ _LONGEST_REST: Final = 4
 """How often the rest doubles."""
 _GONE: Final = 410
 _FORGOTTEN: Final = timedelta(days=1)
+_WHY: Final[dict[Because, str]] = {
+    "owner": "Whoever answered for it is not active any more. Who switches it on again answers for it.",
+    "rights": "Whoever answered for it may not configure it any more. Who switches it on again answers for it.",
+    "gone": "Its receiver answered 410: it is gone for good.",
+    "failing": "Its receiver has taken nothing for days.",
+}
 
 
 class Told(Payload):
@@ -157,7 +177,7 @@ async def _withheld(session: WriteSession, delivery: Delivery, hook: Hook, work:
     except UnauthenticatedError:
         principal = None
     if principal is None or not manages(principal, hook.project_id):
-        await switch_off(session, hook, "owner" if principal is None else "rights", origin=origin_of(work))
+        await _switch_off(session, hook, "owner" if principal is None else "rights", work)
         await _stop(session, delivery)
         return "stopped"
     if delivery.event_id is not None and not allowed(principal, Action.READ_AUDIT, delivery.project_id):
@@ -303,29 +323,43 @@ async def _judge(session: WriteSession, hook: Hook, *, failures: int, since: dat
     """Tell whoever answers for the hook when it rests for the first time, and switch it off when that is enough."""
     settings = work.settings
     if failures >= settings.webhook_breaker_failures:
-        await _warn(session, hook, "webhook.failing", f"webhook.failing:{hook.id}:{since.isoformat()}", work)
+        since_then = f"webhook.failing:{hook.id}:{since.isoformat()}"
+        await _warn(session, hook, [hook.person_id], "webhook.failing", since_then, work)
     too_long = failures >= settings.webhook_breaker_failures and session.now - since > timedelta(
         days=settings.webhook_disable_days
     )
-    if (gone or too_long) and await switch_off(session, hook, "gone" if gone else "failing", origin=origin_of(work)):
-        await _warn(session, hook, "webhook.disabled", f"webhook.disabled:{hook.id}:{hook.version}", work)
+    if gone or too_long:
+        await _switch_off(session, hook, "gone" if gone else "failing", work)
 
 
-async def _warn(session: WriteSession, hook: Hook, kind: str, key: str, work: Work) -> None:
-    await tell_person(
-        session,
-        hook.person_id,
-        key=key,
-        about=hook.id,
-        project=hook.project_id,
-        doc={
-            "kind": kind,
-            "entity_type": "webhook",
-            "entity_id": str(hook.id),
-            "label": hook.description or hook.host,
-            "urgent": False,
-            "from": "",
-        },
-        by_mail=work.settings.smtp_server is not None,
-        correlation_id=work.job.correlation_id,
-    )
+async def _switch_off(session: WriteSession, hook: Hook, because: Because, work: Work) -> None:
+    """Switch the hook off, and tell all who can switch it on again; whoever answered for it may be none of them."""
+    if await switch_off(session, hook, because, origin=origin_of(work)):
+        people = await managers(session, hook.project_id)
+        key = f"webhook.disabled:{hook.id}:{hook.version}"
+        await _warn(session, hook, people, "webhook.disabled", key, work, reason=_WHY[because])
+
+
+async def _warn(
+    session: WriteSession, hook: Hook, people: Sequence[UUID], kind: str, key: str, work: Work, *, reason: str = ""
+) -> None:
+    doc = {
+        "kind": kind,
+        "entity_type": "webhook",
+        "entity_id": str(hook.id),
+        "label": hook.description or hook.host,
+        "urgent": False,
+        "from": "",
+        "reason": reason,
+    }
+    for person in people:
+        await tell_person(
+            session,
+            person,
+            key=key,
+            about=hook.id,
+            project=hook.project_id,
+            doc=doc,
+            by_mail=work.settings.smtp_server is not None,
+            correlation_id=work.job.correlation_id,
+        )

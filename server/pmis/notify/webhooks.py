@@ -22,7 +22,7 @@ from pmis.kit.ids import uuid7
 from pmis.kit.signing import PREFIX
 from pmis.ledger.event import Fact
 from pmis.ledger.store import record
-from pmis.policy.access import Action, allowed
+from pmis.policy.access import PERMISSIONS, Action, allowed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,12 @@ PING: Final = "webhook.ping"
 MAX_HOOKS: Final = 50
 """How many hooks a project, or the instance, can have: each is written down for every event that it is told of."""
 _SECRET_BYTES: Final = 32
+_MANAGERS: Final = (
+    "select m.person_id from state.membership m join state.person p on p.id = m.person_id and p.active "
+    "where m.project_id = %(project)s and m.roles && %(configuring)s::text[] "
+    "union select id from state.person where %(project)s::uuid is null and active and instance_admin"
+)
+_CONFIGURING: Final = sorted(role for role, actions in PERMISSIONS.items() if Action.CONFIGURE in actions)
 _COLUMNS: Final = (
     "h.id, h.version, h.project_id, h.person_id, h.url, h.description, h.types, h.include_payload, h.enabled, "
     "h.disabled_because, h.secret_ref, h.previous_ref, h.previous_until, h.failures, h.failing_since, h.open_until, "
@@ -147,6 +153,12 @@ def manages(principal: Principal, project: UUID | None) -> bool:
     """Whether somebody has the say over the hooks of a project, or (None) of the instance."""
     action = Action.ADMINISTER if project is None else Action.CONFIGURE
     return allowed(principal, action, project)
+
+
+async def managers(session: Session, project: UUID | None) -> list[UUID]:
+    """Everybody who has that say now."""
+    values = {"project": project, "configuring": _CONFIGURING}
+    return [person for (person,) in await session.all(_MANAGERS, values)]
 
 
 async def find(session: Session, principal: Principal, identity: UUID | None, *, lock: bool = False) -> Hook:

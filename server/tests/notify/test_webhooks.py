@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pmis.kit.settings import Settings
+    from pmis.notify.webhooks import Because
     from tests.api.office import Office
     from tests.conftest import TestDatabase
     from tests.kit.inside import Inside
@@ -368,7 +369,7 @@ class TestWhoAnswersForIt:
             ("update state.membership set roles = '{viewer}' where person_id = %s", "rights"),
         ],
     )
-    async def test_without_them_it_is_switched_off(self, desk: Desk, statement: str, because: str):
+    async def test_without_them_it_is_switched_off(self, desk: Desk, statement: str, because: Because):
         who = await desk.office.newcomer("admin")
         made = await desk.hook(who)
         await desk.office.a.make_package()
@@ -379,6 +380,9 @@ class TestWhoAnswersForIt:
         after = await desk.read(made)
         assert (after["enabled"], after["disabled_because"]) == (False, because)
         assert {one["status"] for one in await desk.told(made)} == {"stopped"}
+        for other in ("admin", "admin2"):
+            (warning,) = await _warnings(desk, other, made)
+            assert (warning["kind"], warning["doc"]["reason"]) == ("webhook.disabled", deliveries._WHY[because])
         await desk.office.a.make_package()
         assert len(await desk.told(made)) == 2
         # Who switches it on answers for it from then on.
@@ -512,7 +516,12 @@ class TestFailing:
         after = await desk.read(made)
         assert (after["enabled"], after["disabled_because"]) == (False, "failing")
         assert await _warned(desk, who) == ["webhook.disabled", "webhook.failing"]
+        # That it rests concerns whoever answers for it, that it is off all who can switch it on.
+        assert [one["kind"] for one in await _warnings(desk, "admin2", made)] == ["webhook.disabled"]
+        for stranger in ("operator", "b:admin", "root"):
+            assert await _warnings(desk, stranger, made) == []
         assert await desk.work(made) == ["done"]
+        assert await _warned(desk, who) == ["webhook.disabled", "webhook.failing"]
         assert len(desk.messages()) == 1
 
     @pytest.mark.parametrize("left_alone", ["null", "now() - interval '6 days'"])
@@ -595,12 +604,22 @@ class TestFailing:
         assert await desk.work(made) == ["done"]
 
     async def test_one_that_is_gone_is_switched_off_at_once(self, desk: Desk):
-        made = await desk.hook()
-        await desk.office.a.make_package()
+        who = await _administrator(desk.office)
+        made = await desk.hook(who, project=None)
+        ok(await desk.office.post(who, f"/webhooks/{made['id']}/ping", {}), 202)
         desk.receiver.answer = answering("410 Gone")
-        assert await desk.work(made) == ["done"]
-        assert (await desk.read(made))["disabled_because"] == "gone"
-        assert [one["status"] for one in await desk.told(made)] == ["stopped"]
+        assert await desk.work(made, who) == ["done"]
+        assert (await desk.read(made, who))["disabled_because"] == "gone"
+        for other in (who, "root"):
+            assert [one["kind"] for one in await _warnings(desk, other, made)] == ["webhook.disabled"]
+        assert await _warnings(desk, "admin", made) == []
+        assert [one["status"] for one in await desk.told(made, who)] == ["stopped"]
+
+
+async def _warnings(desk: Desk, who: str, hook: Any) -> list[Any]:
+    """What somebody was told of one hook."""
+    items = ok(await desk.office.get(who, "/notifications?limit=200"))["items"]
+    return [item for item in items if item["entity_id"] == hook["id"]]
 
 
 async def _warned(desk: Desk, who: str) -> list[str]:

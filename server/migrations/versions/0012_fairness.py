@@ -48,6 +48,22 @@ begin
 end
 $$;
 
+-- An attempt that found that it is not the time yet: it was none, and the job waits. In the transaction that found out,
+-- as with `finish`.
+create function jobs.put_off(p_id uuid, p_attempt integer, p_due_at timestamptz) returns void
+language plpgsql security definer
+set search_path = pg_catalog
+as $$
+begin
+    update jobs.job set status = 'waiting', lease_until = null, published_at = null, forgiven = forgiven + 1,
+        progress = null, due_at = p_due_at where id = p_id and attempt = p_attempt and status = 'running';
+    if not found then
+        raise exception 'attempt % of job % is over', p_attempt, p_id using errcode = 'PM006';
+    end if;
+    delete from jobs.attempt where job_id = p_id and attempt = p_attempt;
+end
+$$;
+
 create or replace function jobs.retry(p_ids uuid[]) returns setof uuid
 language plpgsql security definer
 set search_path = pg_catalog
@@ -102,8 +118,10 @@ $$;
 """
 
 PRIVILEGES = """
-revoke all on function jobs.fail(uuid, integer, text, double precision, integer, boolean, boolean) from public;
-grant execute on function jobs.fail(uuid, integer, text, double precision, integer, boolean, boolean) to pmis_worker;
+revoke all on function jobs.fail(uuid, integer, text, double precision, integer, boolean, boolean), jobs.put_off
+    from public;
+grant execute on function jobs.fail(uuid, integer, text, double precision, integer, boolean, boolean), jobs.put_off
+    to pmis_worker;
 """
 
 

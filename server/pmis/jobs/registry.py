@@ -81,6 +81,7 @@ class Work(Tools):
         super().__init__(tools.settings, tools.database, tools.vault, tools.clock)
         self.job = job
         self.is_finished = False
+        self.is_put_off = False
 
     def write(self) -> AbstractAsyncContextManager[WriteSession]:
         """A transaction of the application; the handler commits it. For effects that a key of their own makes once."""
@@ -94,6 +95,11 @@ class Work(Tools):
         text = None if result is None else canonical(dict(result))
         session.defer("select jobs.finish(%s, %s, %s)", (self.job.id, self.job.attempt, text))
         self.is_finished = True
+
+    def put_off(self, session: WriteSession, until: datetime) -> None:
+        """Have the job done at another time; this attempt was none. Otherwise as `finish`, and instead of it."""
+        session.defer("select jobs.put_off(%s, %s, %s)", (self.job.id, self.job.attempt, until))
+        self.is_finished = self.is_put_off = True
 
     async def tell(self, done: int, total: int | None = None, text: str = "") -> None:
         """Say how far it is, for whoever watches; raises AttemptOverError when nobody waits for this attempt."""

@@ -146,7 +146,7 @@ class Runner:
         self._loop.close()
 
     def run(self, identity: UUID) -> str:
-        """One attempt at a job; says what came of it: done, waiting, dead, lost, returned, or nothing to do."""
+        """One attempt at a job; says what came of it: done, put off, waiting, dead, lost, returned, nothing to do."""
         self._task = self._loop.create_task(self.attempt(identity))
         before = signal.getsignal(signal.SIGTERM)
         if threading.current_thread() is threading.main_thread():
@@ -238,7 +238,7 @@ class Runner:
             return await self._failed(job, error, failures)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this attempt's, and is told
             return await self._failed(job, error, failures)
-        return "done"
+        return "put off" if work.is_put_off else "done"
 
     async def _worked(self, work: Work, payload: str) -> None:
         kind = self._kinds.get(work.job.kind)
@@ -251,8 +251,12 @@ class Runner:
                 await session.commit()
             return
         async with self.tools.database.read(Reach.INSTANCE) as session:
-            row = await session.one("select status from jobs.job where id = %s", (work.job.id,))
-        if row is not None and row[0] == "running":
+            row = await session.one(
+                # One that was put off for a moment may be another worker's by now.
+                "select from jobs.job where id = %s and attempt = %s and status = 'running'",
+                (work.job.id, work.job.attempt),
+            )
+        if row is not None:
             message = f"{kind.name} said that it was finished, and did not commit that"
             raise RuntimeError(message)
 

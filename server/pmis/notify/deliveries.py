@@ -28,8 +28,6 @@ from pmis.notify.webhooks import (
     SELECTED,
     Because,
     Hook,
-    accept,
-    again,
     egress_of,
     managers,
     manages,
@@ -82,7 +80,6 @@ class Delivery:
     project_id: UUID | None
     type: str
     status: str
-    round: int
     created_at: datetime
 
     @property
@@ -137,7 +134,7 @@ async def _prepared(identity: UUID, work: Work) -> Message | dict[str, Any]:
     """The message; or, when there is nothing to send (now), what became of the job, which has ended."""
     async with work.write() as session:
         row = await session.one(
-            "select d.id, d.event_id, d.project_id, d.type, d.status, d.round, d.created_at, d.hook_id "
+            "select d.id, d.event_id, d.project_id, d.type, d.status, d.created_at, d.hook_id "
             "from webhook.delivery d where d.id = %s",
             (identity,),
         )
@@ -148,9 +145,14 @@ async def _prepared(identity: UUID, work: Work) -> Message | dict[str, Any]:
         delivery, hook = Delivery(*row[:-1]), Hook(*found)
         if delivery.status != "pending":
             return await _end(session, work, delivery.status)
-        outcome = await _withheld(session, delivery, hook, work) or await _resting(session, delivery, hook, work)
+        outcome = await _withheld(session, delivery, hook, work)
         if outcome is not None:
             return await _end(session, work, outcome)
+        until = await _resting(session, hook)
+        if until is not None:
+            work.put_off(session, until)
+            await session.commit()
+            return {"outcome": "put off"}
         opened = await work.vault.open(session, refs := hook.secret_refs(work.clock.now()))
         secrets = [opened[ref]["webhook_secret"] for ref in refs if opened[ref]]
         body = await body_of(session, delivery, include_payload=hook.include_payload)
@@ -191,8 +193,8 @@ async def _stop(session: WriteSession, delivery: Delivery) -> None:
     await session.execute("update webhook.delivery set status = 'stopped' where id = %s", (delivery.id,))
 
 
-async def _resting(session: WriteSession, delivery: Delivery, hook: Hook, work: Work) -> str | None:
-    """While the receiver is left alone: put it off, without an attempt that counts. The hook is locked."""
+async def _resting(session: WriteSession, hook: Hook) -> datetime | None:
+    """Until when the delivery is to be put off, while the receiver is left alone. The hook is locked."""
     if hook.open_until is None:
         return None
     now = session.now
@@ -206,18 +208,7 @@ async def _resting(session: WriteSession, delivery: Delivery, hook: Hook, work: 
             (until, since, hook.id),
         )
         return None
-    due = hook.open_until + timedelta(seconds=random.random() * _PROBE_SECONDS)  # noqa: S311 - not all at once
-    await again(session, delivery.id, delivery.round + 1)
-    accept(
-        session,
-        delivery.id,
-        delivery.round + 1,
-        project=hook.project_id,
-        event=delivery.event_id,
-        origin=origin_of(work),
-        due_at=due,
-    )
-    return "put off"
+    return hook.open_until + timedelta(seconds=random.random() * _PROBE_SECONDS)  # noqa: S311 - not all at once
 
 
 async def body_of(session: Session, delivery: Delivery, *, include_payload: bool) -> bytes:

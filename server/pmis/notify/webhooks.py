@@ -308,7 +308,7 @@ async def ping(session: WriteSession, hook: Hook, *, origin: Origin) -> UUID:
         "insert into webhook.delivery (id, hook_id, project_id, type, job_id) values (%s, %s, %s, %s, %s)",
         (identity, hook.id, hook.project_id, PING, id_of(_key(identity, 0))),
     )
-    accept(session, identity, 0, project=hook.project_id, event=None, origin=origin)
+    _accept(session, identity, 0, project=hook.project_id, event=None, origin=origin)
     await session.execute("update webhook.hook set version = version + 1 where id = %s", (hook.id,))
     after = await _read(session, hook.id)
     _tell(session, after, "webhook.pinged", {"delivery_id": str(identity)}, origin)
@@ -336,30 +336,23 @@ async def redeliver(session: WriteSession, hook: Hook, delivery: UUID, *, origin
         "select jobs.retry(array(select job_id from webhook.delivery where id = %s and status = 'pending'))",
         (delivery,),
     ):
-        await again(session, delivery, number + 1)
-        accept(session, delivery, number + 1, project=hook.project_id, event=event, origin=origin)
+        await _again(session, delivery, number + 1)
+        _accept(session, delivery, number + 1, project=hook.project_id, event=event, origin=origin)
     await session.execute("update webhook.hook set version = version + 1 where id = %s", (hook.id,))
     after = await _read(session, hook.id)
     _tell(session, after, "webhook.redelivered", {"delivery_id": str(delivery)}, origin)
 
 
-async def again(session: WriteSession, delivery: UUID, number: int) -> None:
-    """Let the delivery wait for another job, the one that `accept` makes of the same number."""
+async def _again(session: WriteSession, delivery: UUID, number: int) -> None:
+    """Let the delivery wait for another job, the one that `_accept` makes of the same number."""
     await session.execute(
         "update webhook.delivery set status = 'pending', round = %s, job_id = %s where id = %s",
         (number, id_of(_key(delivery, number)), delivery),
     )
 
 
-def accept(
-    session: WriteSession,
-    delivery: UUID,
-    number: int,
-    *,
-    project: UUID | None,
-    event: UUID | None,
-    origin: Origin,
-    due_at: datetime | None = None,
+def _accept(
+    session: WriteSession, delivery: UUID, number: int, *, project: UUID | None, event: UUID | None, origin: Origin
 ) -> None:
     """Accept the job that delivers it for the first time (0), or again."""
     enqueue(
@@ -368,7 +361,6 @@ def accept(
         {"delivery_id": str(delivery)},
         dedup=_key(delivery, number),
         correlation_id=origin.correlation_id,
-        due_at=due_at,
         project_id=project,
         event_id=event,
     )

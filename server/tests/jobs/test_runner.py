@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pmis.jobs import runner
 from pmis.jobs.registry import Kind
+from pmis.kit.db import Reach
 from pmis.kit.errors import ForbiddenError, UnavailableError
 from tests.builders import make_world, opened
 from tests.jobs.test_kinds import Bench
@@ -78,6 +79,47 @@ async def test_an_outage_takes_nothing_from_the_attempts_of_the_job(bench: Bench
 
 async def test_what_is_the_jobs_own_has_the_attempts_of_the_settings(bench: Bench):
     assert await outcomes(bench, failing(ForbiddenError("Nobody may."))) == ["waiting"] * 3 + ["dead"]
+
+
+async def test_what_is_put_off_waits_as_often_as_it_must_and_was_no_attempt(bench: Bench):
+    early = [True] * 12
+
+    async def run(_: Nothing, work: Work) -> dict[str, Any]:
+        if not early:
+            raise ForbiddenError("Nobody may.")
+        async with work.write() as session:
+            early.pop()
+            work.put_off(session, session.now)
+            await session.commit()
+        return {}
+
+    kinds: dict[str, Kind[Any]] = {"test.off": Kind("test.off", Nothing, run)}
+    job = await bench.accept("test.off", {})
+    assert [await bench.attempt(kinds, job) for _ in range(12)] == ["put off"] * 12
+    assert [await bench.attempt(kinds, job) for _ in range(4)] == ["waiting"] * 3 + ["dead"]
+    async with bench.world.database.read(Reach.INSTANCE) as session:
+        rows = await session.all("select outcome from jobs.attempt where job_id = %s", (job,))
+    assert rows == [("failed",)] * 4
+
+
+async def test_what_an_attempt_that_is_over_puts_off_is_not(bench: Bench):
+    """Another worker has the job by then, and what the transaction wrote is taken back."""
+
+    async def run(_: Nothing, work: Work) -> dict[str, Any]:
+        bench.force(f"update jobs.job set attempt = attempt + 1 where id = '{work.job.id}'")
+        async with work.write() as session:
+            work.put_off(session, session.now)
+            await session.commit()
+        return {}
+
+    job = await bench.accept("test.off", {})
+    assert await bench.attempt({"test.off": Kind("test.off", Nothing, run)}, job) == "lost"
+    async with bench.world.database.read(Reach.INSTANCE) as session:
+        assert await session.one("select status, attempt, forgiven from jobs.job where id = %s", (job,)) == (
+            "running",
+            2,
+            0,
+        )
 
 
 def test_the_waits_are_no_longer_than_those_of_the_settings():

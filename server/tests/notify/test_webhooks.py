@@ -458,13 +458,15 @@ class TestFailing:
         for _ in range(4):
             await desk.office.a.make_package()
         desk.receiver.answer = DOWN
-        assert await desk.work(made, **more) == ["waiting", "waiting", "done", "done"]
+        jobs = {one["job_id"] for one in await desk.told(made)}
+        assert await desk.work(made, **more) == ["waiting", "waiting", "put off", "put off"]
         assert len(desk.messages()) == 2
         resting = await desk.read(made)
         assert resting["failures"] == 2
         left = datetime.fromisoformat(resting["resting_until"]) - datetime.now(UTC)
         assert timedelta(seconds=500) < left < timedelta(seconds=700)
-        # What is put off waits for a job of its own, and has used up none of its attempts.
+        # What is put off has used up none of its attempts, and its job waits with it.
+        assert {one["job_id"] for one in await desk.told(made)} == jobs
         assert [one["attempts"] for one in await desk.told(made)] == [0, 0, 1, 1]
         async with desk.office.database.read(Reach.INSTANCE) as session:
             rows = await session.all(

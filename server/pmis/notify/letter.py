@@ -45,6 +45,9 @@ class Letter:
     name: str
     address: str
     items: Sequence[Mapping[str, Any]]
+    """The first LISTED of what it tells."""
+    kinds: Mapping[str, int]
+    """How many things of each kind it tells, listed or not."""
     at: datetime
     package: UUID | None = None
     """The one package that all of it is about, to which an answer belongs."""
@@ -68,12 +71,11 @@ def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:
     Where mail comes in (MAIL_DOMAIN), an answer to what is about one package goes to that package.
     """
     base = settings.public
-    shown = letter.items[:LISTED]
     values = {
         "name": letter.name,
-        "items": shown,
+        "items": letter.items,
         "words": _WORDS,
-        "more": len(letter.items) - len(shown),
+        "more": sum(letter.kinds.values()) - len(letter.items),
         "base": base,
         "preferences": f"{base}/settings/notifications",
     }
@@ -81,7 +83,7 @@ def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:
     message["From"] = settings.mail_from
     local, _, domain = letter.address.rpartition("@")
     message["To"] = Address(letter.name, local, domain)
-    message["Subject"] = subject_of(letter.items)
+    message["Subject"] = subject_of(letter.items[0], letter.kinds)
     message["Date"] = format_datetime(letter.at)
     if letter.package is not None and "mail_domain" in settings.model_fields_set:
         addresses = Addresses.of(settings)
@@ -98,26 +100,25 @@ def compose(letter: Letter, settings: Settings, token: str) -> EmailMessage:
     return message
 
 
-def subject_of(items: Sequence[Mapping[str, Any]]) -> str:
-    """What the mail is about, on one line."""
-    waiting = sum(item["kind"] == "approval.waiting" for item in items)
-    if len(items) == 1:
-        label = " ".join(str(items[0]["label"]).split())[:120]
+def subject_of(first: Mapping[str, Any], kinds: Mapping[str, int]) -> str:
+    """What a mail is about, on one line: its first item, or how many there are of which kinds."""
+    total, waiting, overdue = sum(kinds.values()), kinds.get("approval.waiting", 0), kinds.get("task.overdue", 0)
+    if total == 1:
+        label = " ".join(str(first["label"]).split())[:120]
         if waiting:
-            urgent = "Urgent: " if items[0]["urgent"] else ""
+            urgent = "Urgent: " if first["urgent"] else ""
             return f"{urgent}{label} waits for you"
-        return f"{label}: {_WORDS[items[0]['kind']]}"
-    overdue = sum(item["kind"] == "task.overdue" for item in items)
+        return f"{label}: {_WORDS[first['kind']]}"
     if waiting:
-        rest = f", and {len(items) - waiting} more" if waiting < len(items) else ""
+        rest = f", and {total - waiting} more" if waiting < total else ""
         return f"{waiting} {'approval waits' if waiting == 1 else 'approvals wait'} for you{rest}"
-    if overdue == len(items):
+    if overdue == total:
         return f"{overdue} tasks are overdue"
     if overdue:
-        return f"{overdue} {'task is' if overdue == 1 else 'tasks are'} overdue, and {len(items) - overdue} more"
-    if all(item["kind"].startswith("approval.") for item in items):
-        return f"{len(items)} of your proposals were dealt with"
-    return f"{len(items)} things that concern you"
+        return f"{overdue} {'task is' if overdue == 1 else 'tasks are'} overdue, and {total - overdue} more"
+    if all(kind.startswith("approval.") for kind in kinds):
+        return f"{total} of your proposals were dealt with"
+    return f"{total} things that concern you"
 
 
 _WORDS: Final = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotations
 
 from pmis.approval.models import Approval
@@ -11,21 +11,30 @@ from pmis.identity.principals import load_principal
 from pmis.jobs.registry import GiveUpError, Payload, Work, job
 from pmis.kit.db import Reach
 from pmis.kit.errors import UnauthenticatedError
-from pmis.notify.letter import Letter, compose, hand_over
+from pmis.notify.letter import LISTED, Letter, compose, hand_over
 from pmis.notify.spread import MAIL, settle_overdue, tell_of, tell_of_overdue, wishes_of
 from pmis.notify.unsubscribing import unsubscribe_token
-from pmis.policy.access import Action, allowed
+from pmis.policy.access import ALL, visible_projects
+
+if TYPE_CHECKING:
+    from pmis.kit.db import Session
 
 KEPT: Final = timedelta(days=90)
 """How long what somebody was told is kept, read or not: what it is about tells the same."""
 _BATCH: Final = 1000
-_TAKEN: Final = (
-    "select project_id, doc::json, coalesce((select t.package_id from state.task t where t.id = n.about), "
-    "(select coalesce(p.id, t.package_id) from state.approval_target x left join state.package p on p.id = x.target_id "
-    "left join state.task t on t.id = x.target_id where x.approval_id = n.about limit 1)) "
-    "from notify.notification n where mail_job = %s and mailed_at is null order by id"
+_OF_MAIL: Final = (
+    "from notify.notification n where mail_job = %(job)s and mailed_at is null "
+    "and (%(all)s or project_id is null or project_id = any(%(projects)s))"
 )
-"""What a mail holds, each with the package that it is about, if there is one yet."""
+"""What a mail tells: who may not read a project any more is not told of it either."""
+_KINDS: Final = f"select doc::json ->> 'kind', count(*) {_OF_MAIL} group by 1"
+_LISTED: Final = f"select doc::json {_OF_MAIL} order by id limit %(listed)s"
+_PACKAGES: Final = (
+    "select distinct coalesce((select t.package_id from state.task t where t.id = n.about), "  # noqa: S608 - the same
+    "(select coalesce(p.id, t.package_id) from state.approval_target x left join state.package p on p.id = x.target_id "
+    f"left join state.task t on t.id = x.target_id where x.approval_id = n.about limit 1)) {_OF_MAIL} limit 2"
+)
+"""The packages that it is about, a second one being enough to know; null stands for what is about none yet."""
 
 
 class AboutApproval(Payload):
@@ -105,30 +114,17 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
             "and read_at is null and not exists (select from notify.notification where mail_job = %s)",
             (job_id, said.person_id, job_id),
         )
-        rows = await session.all(_TAKEN, (job_id,))
         address = await session.one("select email from identity.credential where person_id = %s", (said.person_id,))
         wish = (await wishes_of(session, [said.person_id])).get(said.person_id)
         await session.commit()
-    async with work.database.read(Reach.INSTANCE) as session:
-        try:
-            principal = await load_principal(session, said.person_id)
-        except UnauthenticatedError:
-            principal = None
-    # Who may not read a project any more is not told of it either.
-    shown = [
-        (doc, package)
-        for project, doc, package in rows
-        if principal is not None and (project is None or allowed(principal, Action.READ, project))
-    ]
-    items, packages = [doc for doc, _ in shown], {package for _, package in shown}
-    sent = False
-    if items and address is not None and principal is not None and wish != "never":
-        package = packages.pop() if len(packages) == 1 else None
-        letter = Letter(job_id, principal.name, address[0], items, work.job.created_at, package)
+    letter = None
+    if address is not None and wish != "never":
+        async with work.database.read(Reach.INSTANCE) as session:
+            letter = await _letter(session, said.person_id, address[0], work)
+    if letter is not None:
         secret = work.settings.require_secret("secret_key")
         await hand_over(compose(letter, work.settings, unsubscribe_token(secret, said.person_id)), work.settings)
-        sent = True
-    result = {"mailed": len(items) if sent else 0}
+    result = {"mailed": sum(letter.kinds.values()) if letter is not None else 0}
     async with work.write() as session:
         await session.execute(
             "update notify.notification set mailed_at = %s where mail_job = %s and mailed_at is null",
@@ -137,6 +133,28 @@ async def mail(said: ToPerson, work: Work) -> dict[str, Any]:
         work.finish(session, result)
         await session.commit()
     return result
+
+
+async def _letter(session: Session, person: UUID, address: str, work: Work) -> Letter | None:
+    """What the job's mail tells, if there is anything that the person may still read."""
+    try:
+        principal = await load_principal(session, person)
+    except UnauthenticatedError:
+        return None
+    visible = visible_projects(principal)
+    values = {
+        "job": work.job.id,
+        "all": visible is ALL,
+        "projects": [] if visible is ALL else list(visible),
+        "listed": LISTED,
+    }
+    items = [doc for (doc,) in await session.all(_LISTED, values)]
+    if not items:
+        return None
+    kinds = dict(await session.all(_KINDS, values))
+    packages = [package for (package,) in await session.all(_PACKAGES, values)]
+    package = packages[0] if len(packages) == 1 else None
+    return Letter(work.job.id, principal.name, address, items, kinds, work.job.created_at, package)
 
 
 @job("notify.prune", Slot)

@@ -7,6 +7,7 @@ import email.policy
 import json
 import re
 import socket
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from pmis.kit.storage import Storage
 from pmis.ledger.event import Origin
 from pmis.mail.intake import Delivery, accept
 from pmis.notify import invitation, tasks, warning
-from pmis.notify.letter import LISTED, subject_of
+from pmis.notify.letter import LISTED, Letter, compose, subject_of
 from pmis.notify.spread import due_after, tell_of, tell_of_overdue, whom_it_waits_for
 from pmis.notify.unsubscribing import unsubscribe_token, unsubscribed
 from pmis.policy.levels import Level
@@ -400,7 +401,17 @@ class TestMail:
         await works.pump()
         assert [mail["Reply-To"] for mail in to(postbox[0], address)] == [None]
 
-    async def test_many_things_are_one_mail(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
+    async def test_many_things_are_one_mail(
+        self, office: Office, works: Works, postbox: tuple[Postbox, int], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Which reads no more of them than it lists."""
+        letters: list[Letter] = []
+
+        def composed(letter: Letter, *more: Any) -> Any:
+            letters.append(letter)
+            return compose(letter, *more)
+
+        monkeypatch.setattr(tasks, "compose", composed)
         name, address = await addressed(office, "admin")
         ok(await office.patch(name, "/notifications/preferences", {"mail": "daily"}))
         for number in range(LISTED + 3):
@@ -413,6 +424,7 @@ class TestMail:
         plain = mail.get_body(("plain",)).get_content()
         assert plain.count("/approvals/") == LISTED
         assert "... and 3 more" in plain
+        assert [len(one.items) for one in letters if one.address == address] == [LISTED]
 
     async def test_what_was_read_is_not_mailed(self, office: Office, works: Works, postbox: tuple[Postbox, int]):
         name, address = await addressed(office, "admin")
@@ -620,12 +632,16 @@ class TestWhen:
     def test_subjects(self):
         waiting = {"kind": "approval.waiting", "label": "P-1\r\nBcc: x", "urgent": False}
         ended = {"kind": "approval.rejected", "label": "P-2", "urgent": False}
-        assert subject_of([waiting]) == "P-1 Bcc: x waits for you"
-        assert subject_of([{**waiting, "urgent": True}]) == "Urgent: P-1 Bcc: x waits for you"
-        assert subject_of([ended]) == "P-2: rejected"
-        assert subject_of([ended, ended]) == "2 of your proposals were dealt with"
-        assert subject_of([waiting, ended]) == "1 approval waits for you, and 1 more"
-        assert subject_of([waiting, waiting]) == "2 approvals wait for you"
+        assert subject(waiting) == "P-1 Bcc: x waits for you"
+        assert subject({**waiting, "urgent": True}) == "Urgent: P-1 Bcc: x waits for you"
+        assert subject(ended) == "P-2: rejected"
+        assert subject(ended, ended) == "2 of your proposals were dealt with"
+        assert subject(waiting, ended) == "1 approval waits for you, and 1 more"
+        assert subject(waiting, waiting) == "2 approvals wait for you"
+
+
+def subject(*items: dict[str, Any]) -> str:
+    return subject_of(items[0], Counter(item["kind"] for item in items))
 
 
 async def climb_to(office: Office, day: date, *, people: tuple[str, str], due: date, **fields: Any) -> Any:
@@ -719,9 +735,9 @@ class TestOverdue:
     def test_the_subject_counts_them(self):
         late: dict[str, Any] = {"kind": "task.overdue", "urgent": False, "label": "A task"}
         ended: dict[str, Any] = {"kind": "approval.applied", "urgent": False, "label": "A package"}
-        assert subject_of([late, late]) == "2 tasks are overdue"
-        assert subject_of([late, ended]) == "1 task is overdue, and 1 more"
-        assert subject_of([late, late, ended]) == "2 tasks are overdue, and 1 more"
+        assert subject(late, late) == "2 tasks are overdue"
+        assert subject(late, ended) == "1 task is overdue, and 1 more"
+        assert subject(late, late, ended) == "2 tasks are overdue, and 1 more"
 
 
 class TestOverdueLists:

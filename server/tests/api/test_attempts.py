@@ -77,7 +77,7 @@ async def test_the_control_without_its_lock_the_counter_is_not_exact(make_databa
         with psycopg.connect(office.test_database.owner_dsn, autocommit=True) as connection:
             row = connection.execute("select pg_get_functiondef('identity.attempt'::regproc)").fetchone()
             assert row is not None
-            text = row[0].replace(" for update;", "; perform pg_sleep(0.3);")
+            text = row[0].replace(" for update;", "; perform pg_sleep(2);")
             assert text != row[0]
             connection.execute(text)
         email = new_address()

@@ -106,7 +106,7 @@ async def test_a_fault_where_the_framework_serves_is_a_problem_like_any_other(
         message = "hunter2"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(office.app.state.figures, "fresh", broken)
+    monkeypatch.setattr(office.app.state.figures, "get", broken)
     answer = await office.get(None, "/metrics", base="")
     body = problem(answer, 500, "internal_error")
     assert body["correlation_id"] == answer.headers["x-correlation-id"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID  # noqa: TC003 - pydantic reads the annotations at run time
 
-import sqlalchemy as sa
 from pydantic import Field, StringConstraints, create_model
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -16,24 +13,24 @@ from pmis.api import docs
 from pmis.api.context import Call, caller, etag, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
 from pmis.api.events import events_page
-from pmis.api.resources import answer_of, limit_of, next_link, project_named, readable_projects
+from pmis.api.resources import answer_of, limit_of, next_link, project_named
 from pmis.api.secondfactor import with_proof
 from pmis.api.secrets import reveal
 from pmis.approval import decide
 from pmis.approval.change import Operation  # noqa: TC001
 from pmis.approval.governed import ENVELOPE, Input, Proposed, parse_input
-from pmis.approval.models import OPEN, Approval, Status
+from pmis.approval.inbox import LISTING, Asked, approvals, waiting_for
+from pmis.approval.models import Approval
 from pmis.approval.propose import Outcome, Wanted, propose
 from pmis.approval.registry import NOUNS
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.fields import Data  # noqa: TC001
-from pmis.kit.filters import equals, line, one_of, uuid
 from pmis.kit.ids import uuid7
-from pmis.kit.listing import Listing, Page, page, state_table
-from pmis.kit.paging import MAX_LIMIT, encode_cursor
+from pmis.kit.listing import Page
 from pmis.kit.text import Line, Words
 from pmis.ledger.idempotency import Answer
 from pmis.policy.access import Action, allowed, authorize
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,30 +40,6 @@ if TYPE_CHECKING:
 
 Reason = Annotated[Words, StringConstraints(min_length=1, max_length=2000)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-TABLE: Final = state_table(
-    "approval",
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("route", sa.Text, nullable=False),
-    sa.Column("target_type", sa.Text, nullable=False),
-    sa.Column("target_id", sa.Uuid, nullable=False),
-    sa.Column("proposer_ref", sa.Text, nullable=False),
-    sa.Column("expires_at", sa.DateTime(timezone=True)),
-)
-LISTING: Final = Listing(
-    TABLE,
-    orders={"created_at": "id"},
-    default_order="created_at",
-    filters={
-        "status": one_of("status", frozenset(get_args(Status)), "Only these statuses", "pending"),
-        "route": one_of("route", None, "Only these routes", "EXECUTIVE_APPROVAL"),
-        "target_id": equals("target_id", uuid, "Only those about this record.", "0197c0de-0000-7000-8000-000000000000"),
-        "proposer": equals(
-            "proposer_ref", line, "Only those of this proposer.", "person:0197c0de-0000-7000-8000-000000000000"
-        ),
-    },
-)
-WAITING_SCANNED: Final = 1000
 
 
 class Decide(Input):
@@ -138,73 +111,20 @@ async def list_approvals(request: Request) -> Response:
         )
     filters = {name: given[name] for name in given if name in LISTING.filters}
     async with call.parts.database.read(call.reach) as session:
+        instance = False
         if "project" in given:
-            scope = _Scope([await project_named(session, call.principal, given["project"])], instance=False)
+            projects = [await project_named(session, call.principal, given["project"])]
         else:
+            projects = await readable_projects(session, call.principal)
             # Changes of people and of the policy lie in no project; their deciders are the instance's.
-            scope = _Scope(
-                await readable_projects(session, call.principal), instance=allowed(call.principal, Action.READ, None)
-            )
-        shown = _waiting if waiting else _all
-        found = await shown(session, call, scope, filters, given.get("sort"), given.get("cursor"), limit)
+            instance = allowed(call.principal, Action.READ, None)
+        asked = Asked(projects, instance, call.parts.clock.now(), filters, given.get("sort"), given.get("cursor"))
+        if waiting:
+            found = await waiting_for(session, call.principal, asked, limit)
+        else:
+            found = await approvals(session, asked, limit)
         found = Page(await reveal(session, call.parts.vault, call.principal, found.docs), found.next)
     return Response(found.body(), 200, next_link(request, found.next), "application/json")
-
-
-@dataclass(frozen=True)
-class _Scope:
-    projects: list[UUID]
-    instance: bool
-
-
-async def _all(
-    session: Session,
-    call: Call,
-    scope: _Scope,
-    filters: dict[str, str],
-    sort: str | None,
-    cursor: str | None,
-    limit: int,
-) -> Page:
-    """What the caller may see."""
-    return await page(
-        session,
-        LISTING,
-        projects=scope.projects,
-        filters=filters,
-        sort=sort,
-        cursor=cursor,
-        limit=limit,
-        now=call.parts.clock.now(),
-        instance=scope.instance,
-    )
-
-
-async def _waiting(
-    session: Session,
-    call: Call,
-    scope: _Scope,
-    filters: dict[str, str],
-    sort: str | None,
-    cursor: str | None,
-    limit: int,
-) -> Page:
-    """What waits for the caller: open approvals are read page by page until enough are found."""
-    mine: list[str] = []
-    scanned = 0
-    filters = {"status": ",".join(sorted(OPEN)), **filters}
-    order = LISTING.default_order if sort is None else sort
-    while True:
-        found = await _all(session, call, scope, filters, order, cursor, MAX_LIMIT)
-        approvals = [Approval.model_validate_json(doc) for doc in found.docs]
-        for approval in await decide.waits_for(session, call.principal, approvals, call.parts.clock.now()):
-            if len(mine) == limit:
-                return Page(mine, encode_cursor(order, [json.loads(mine[-1])["id"]]))
-            mine.append(approval.model_dump_json())
-        scanned += len(approvals)
-        if found.next is None or scanned >= WAITING_SCANNED:
-            return Page(mine, found.next)
-        cursor = found.next
 
 
 async def get_approval(request: Request, approval_id: str) -> Response:

@@ -10,11 +10,12 @@ from starlette.responses import Response
 from pmis.api import docs
 from pmis.api.context import Call, caller, require_known_parameters, uuid_or_none
 from pmis.api.events import COLUMNS, NOTHING, event_json, events_page
-from pmis.api.resources import limit_of, moment, next_link, project_named, readable_projects
+from pmis.api.resources import limit_of, moment, next_link, project_named
 from pmis.api.secrets import reveal
 from pmis.kit.errors import ForbiddenError, InvalidInputError, NotFoundError
 from pmis.kit.text import one_line
 from pmis.policy.access import ALL, Action, allowed, authorize, visible_projects
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from uuid import UUID

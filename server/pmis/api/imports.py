@@ -14,7 +14,7 @@ from starlette.responses import Response
 from pmis.api import docs
 from pmis.api.context import Call, caller, require_good_key, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
-from pmis.api.resources import Routes, flag, project_named, readable_projects
+from pmis.api.resources import Routes, flag, project_named
 from pmis.api.secondfactor import with_proof
 from pmis.api.secrets import reveal
 from pmis.approval.change import Operation
@@ -33,6 +33,7 @@ from pmis.ocds.writer import Publication
 from pmis.package.resource import RESOURCE as PACKAGES
 from pmis.policy.access import Action, allowed, authorize
 from pmis.policy.approvers import Round
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from pmis.kit.db import Session, WriteSession

@@ -26,7 +26,7 @@ from pmis.api.context import (
 from pmis.api.edge import write
 from pmis.api.metrics import SIGN_IN_FAILURES
 from pmis.api.own import json_answer, require_plain_write
-from pmis.api.resources import answer_of, id_after, limit_of, next_link, project_named, readable_projects
+from pmis.api.resources import answer_of, id_after, limit_of, next_link, project_named
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, Proposed, parse_input
 from pmis.approval.propose import Wanted, propose
@@ -46,6 +46,7 @@ from pmis.ledger.event import Fact, Origin
 from pmis.ledger.idempotency import Answer
 from pmis.ledger.store import record
 from pmis.policy.access import Action, Role, allowed, authorize
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from pmis.api.context import Parts

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from pmis.api import docs
 from pmis.api.context import caller, in_person, parts_of, require_good_key, require_known_parameters
 from pmis.api.edge import write
-from pmis.api.resources import id_after, limit_of, next_link, readable_projects
+from pmis.api.resources import id_after, limit_of, next_link
 from pmis.approval.governed import Input, parse_input
 from pmis.kit.canonical import canonical
 from pmis.kit.db import Reach
@@ -21,6 +21,7 @@ from pmis.kit.paging import encode_cursor
 from pmis.ledger.idempotency import Answer
 from pmis.notify.spread import DEFAULT_MAIL
 from pmis.notify.unsubscribing import unsubscribed
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from datetime import datetime

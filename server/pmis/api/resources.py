@@ -36,9 +36,10 @@ from pmis.kit.listing import page
 from pmis.kit.paging import MAX_LIMIT, decode_cursor, foreign_cursor
 from pmis.ledger.idempotency import Answer
 from pmis.ledger.store import entity_as_of
-from pmis.policy.access import ALL, Action, Principal, allowed, visible_projects
+from pmis.policy.access import Action, Principal, allowed
 from pmis.policy.approvers import Round
 from pmis.policy.lifecycle import GUARDS
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +52,6 @@ if TYPE_CHECKING:
 LIST_PARAMETERS: Final = frozenset({"sort", "cursor", "limit", "project", "deleted"})
 DEFAULT_LIMIT: Final = 50
 _LIMIT: Final = re.compile("[0-9]{1,3}")
-
-
-async def readable_projects(session: Session, principal: Principal, action: Action = Action.READ) -> list[UUID]:
-    """The projects in which the principal may do this."""
-    visible = visible_projects(principal, action)
-    if visible is ALL:
-        return [row[0] for row in await session.all("select id from state.project")]
-    return sorted(visible)
 
 
 async def project_named(session: Session, principal: Principal, name: str) -> UUID:

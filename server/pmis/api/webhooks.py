@@ -13,7 +13,7 @@ from starlette.responses import Response
 from pmis.api import docs
 from pmis.api.context import Call, caller, etag, if_match, require_good_key, require_known_parameters, uuid_or_none
 from pmis.api.edge import write
-from pmis.api.resources import id_after, limit_of, next_link, project_named, readable_projects
+from pmis.api.resources import id_after, limit_of, next_link, project_named
 from pmis.api.secondfactor import require_recent
 from pmis.approval.governed import Input, parse_input
 from pmis.kit.canonical import canonical
@@ -26,6 +26,7 @@ from pmis.ledger.idempotency import Answer
 from pmis.notify import webhooks
 from pmis.notify.webhooks import STREAMS, Hook, Wish, networks_of, ports_of
 from pmis.policy.access import Action, authorize
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from pmis.kit.db import Row, Session, WriteSession

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations at run time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-    from uuid import UUID
+from datetime import datetime  # noqa: TC003
+from typing import Any, Literal, TypeAlias
+from uuid import UUID  # noqa: TC003
 
 TargetType: TypeAlias = Literal["package", "task", "party", "comment"]
 Operation: TypeAlias = Literal["create", "patch", "transition", "delete", "restore"]
@@ -31,6 +29,7 @@ class AboutRecord:
 
     record: Named
     fields: tuple[str, ...] = ()
+    kind: Literal["record"] = "record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class ListOf:
     sort: str | None = None
     limit: int | None = None
     count: bool = False
+    kind: Literal["list"] = "list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class WaitingFor:
 
     project: Named | None = None
     count: bool = False
+    kind: Literal["waiting"] = "waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Decisions:
     verdict: Literal["approve", "reject", "request_changes"] | None = None
     status: str | None = None
     """The status that the decided change led to, when it was named: who approved the award of it?"""
+    kind: Literal["decisions"] = "decisions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class ChangesSince:
     by: Named | None = None
     types: tuple[str, ...] = ()
     """Only these types of records, when they were named."""
+    kind: Literal["changes"] = "changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Totals:
     type: Literal["package", "task"] = "package"
     filters: Mapping[str, str] = field(default_factory=dict[str, str])
     project: Named | None = None
+    kind: Literal["totals"] = "totals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,14 @@ class FieldHistory:
 
     record: Named
     field: str
+    kind: Literal["history"] = "history"
 
 
 @dataclass(frozen=True, slots=True)
 class WhatCanYouDo:
     """What may be asked, in examples."""
+
+    kind: Literal["help"] = "help"
 
 
 Question: TypeAlias = (

@@ -15,6 +15,7 @@ from pmis.api import (
     apitokens,
     approvals,
     audit,
+    chat,
     docs,
     evidence,
     health,
@@ -90,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
             watching.cancel()
             await parts.watch.stop()
             await parts.limits.close()
+            await parts.assistant.close()
             await parts.database.close()
 
     app = Application(
@@ -110,6 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         module.router
         for module in (
             approvals,
+            chat,
             evidence,
             audit,
             health,

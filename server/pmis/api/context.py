@@ -12,6 +12,7 @@ from pmis.api.limits import Limits
 from pmis.api.readings import Readings
 from pmis.approval.propose import Request as ProposalRequest
 from pmis.approval.propose import actor_of
+from pmis.assistant.service import Assistant
 from pmis.identity import apitokens
 from pmis.identity.apitokens import ApiTokens, TokenScopeError
 from pmis.identity.attempts import Attempts
@@ -77,6 +78,7 @@ class Parts:
     clock: Clock
     limits: Limits
     readings: Readings
+    assistant: Assistant
 
     @cached_property
     def storage(self) -> Storage:
@@ -91,11 +93,12 @@ class Parts:
         secret = settings.secret_key.get_secret_value() if settings.secret_key else DEVELOPMENT_SECRET
         jwt_secret = settings.jwt_secret_key.get_secret_value() if settings.jwt_secret_key else DEVELOPMENT_SECRET
         database = Database.of(settings, settings.app_dsn, size=settings.db_pool_size, role="pmis_app")
+        vault, clock = Vault(secret), Clock(settings.pmis_now)
         watch = Watch(settings.app_dsn)
         return cls(
             settings,
             database,
-            Vault(secret),
+            vault,
             Tokens(jwt_secret, settings.access_token_minutes, settings.previous_jwt_secrets),
             watch,
             Principals(database, watch),
@@ -105,9 +108,10 @@ class Parts:
             {name: RelyingParty(one) for name, one in providers_of(settings).items()},
             Flows(secret),
             Lifetimes.of(settings),
-            Clock(settings.pmis_now),
+            clock,
             Limits(settings),
             Readings(),
+            Assistant.of(settings, database, vault, clock),
         )
 
 

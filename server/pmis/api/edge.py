@@ -68,7 +68,7 @@ async def write(
                 if isinstance(again, Answer):
                     return await _replayed(session, call, again)
                 held = again
-        settle(session, held, replace(answer, access=_access(call)))
+        settle(session, held, replace(answer, access=access_of(call)))
         await session.commit()
     return _response(shown)
 
@@ -91,7 +91,7 @@ async def _replayed(session: Session, call: Call, answer: Answer) -> Response:
     Whose rights are what they were gets it again, also an administrator of the instance in a project without them;
     whose rights have changed gets it while they can read in its project.
     """
-    if answer.access != _access(call):
+    if answer.access != access_of(call):
         if answer.project_id is None:
             raise AccessChangedError("Your rights have changed since this key was answered. Ask again under a new key.")
         authorize(call.principal, Action.READ, answer.project_id)
@@ -107,7 +107,7 @@ async def _opened(session: Session, call: Call, answer: Answer) -> Answer:
     return answer if shown[0] is text else replace(answer, body=shown[0].encode())
 
 
-def _access(call: Call) -> str:
+def access_of(call: Call) -> str:
     """The digest of everything that the caller may do."""
     principal = call.principal
     roles = {str(project): sorted(held) for project, held in principal.roles.items() if held}

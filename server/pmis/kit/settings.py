@@ -340,6 +340,18 @@ class Settings(BaseSettings):
         le=90,
         description="How long the link of an invitation is good for at most; whoever invites may give it less.",
     )
+    assistant_seconds: int = Field(
+        60, ge=1, le=600, description="How long the assistant may take to answer one message."
+    )
+    assistant_max_steps: int = Field(
+        60,
+        ge=20,
+        le=1000,
+        description="How many steps of its graph the assistant may take for one message; each proposal is one.",
+    )
+    assistant_proposals_per_hour: int = Field(
+        100, ge=0, le=10_000, description="How many changes the assistant may propose in an hour for one person."
+    )
     rate_limit_window_seconds: int = Field(
         60,
         ge=1,

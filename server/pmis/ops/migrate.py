@@ -101,6 +101,7 @@ def upgrade_database(dsn: str) -> str | None:
                 )
             if current != head:
                 _run_alembic(dsn)
+                set_up_checkpoints(dsn)
             connection.execute(
                 "grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor, pmis_relay"
             )
@@ -109,6 +110,13 @@ def upgrade_database(dsn: str) -> str | None:
             return current or ""
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {_first_line(error)}.") from error
+
+
+def set_up_checkpoints(dsn: str) -> None:
+    """Make or renew the tables in which the assistant's graph notes how far it is."""
+    from pmis.assistant.checkpoints import set_up  # noqa: PLC0415 - loads slowly
+
+    set_up(dsn)
 
 
 async def _begin_policy(dsn: str) -> None:

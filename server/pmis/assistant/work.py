@@ -1,0 +1,69 @@
+"""What the nodes of the graph work with: everything of a turn that is not its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+    from zoneinfo import ZoneInfo
+
+    from pmis.assistant.plan import Before, Named, Plan
+    from pmis.kit.clock import Clock
+    from pmis.kit.db import Database, Reach, Session
+    from pmis.ledger.event import Source
+    from pmis.ledger.vault import Vault
+    from pmis.policy.access import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One thing said, and where and when: all that a planner is given beside the session."""
+
+    text: str
+    now: datetime
+    zone: ZoneInfo
+    project: Named | None = None
+    """The project that the person works in, when they said so."""
+    before: Before | None = None
+
+
+class Planner(Protocol):
+    """Makes a plan of what was said. It only reads, and only what its principal may read."""
+
+    name: str
+
+    async def plan(self, session: Session, principal: Principal, heard: Heard) -> Plan:
+        """The plan; never raises for anything that a person may say."""
+        ...
+
+
+@dataclass(frozen=True)
+class TurnLimits:
+    """How much one turn, and one person's assistant, may do."""
+
+    seconds: int = 60
+    proposals_an_hour: int = 100
+    steps: int = 60
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a turn is done with, and for whom."""
+
+    turn_id: UUID
+    database: Database
+    vault: Vault
+    clock: Clock
+    planner: Planner
+    person: Principal
+    """Who asks: what waits for them, and what they may see."""
+    agent: Principal
+    """As whom everything is read and proposed."""
+    reach: Reach
+    source: Source
+    correlation_id: str
+    public: str
+    limits: TurnLimits = field(default_factory=TurnLimits)

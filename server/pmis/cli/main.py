@@ -40,6 +40,7 @@ GROUPS: Final = (
     "task",
     "party",
     "comment",
+    "chat",
     "approval",
     "notification",
     "importing",

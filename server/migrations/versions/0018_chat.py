@@ -23,6 +23,7 @@ create table chat.conversation (
     touched_at timestamptz not null
 );
 create index conversation_of_person on chat.conversation (person_id, id);
+create index conversation_touched on chat.conversation (touched_at);
 
 -- One thing said, and what came of it. The lease says until when the process that answers is taken to be alive; the
 -- attempt fences off one that comes back after its lease.

@@ -76,4 +76,5 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
     Schedule("tasks.check_overdue", "tasks.check_overdue", daily(), "latest"),
     Schedule("upkeep.prune", "upkeep.prune", daily(3, 20), "latest"),
     Schedule("notify.prune", "notify.prune", daily(3, 40), "latest"),
+    Schedule("assistant.prune", "assistant.prune", daily(3, 50), "latest"),
 )

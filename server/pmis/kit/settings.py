@@ -352,6 +352,12 @@ class Settings(BaseSettings):
     assistant_proposals_per_hour: int = Field(
         100, ge=0, le=10_000, description="How many changes the assistant may propose in an hour for one person."
     )
+    conversation_keep_days: int = Field(
+        365,
+        ge=1,
+        le=36_500,
+        description="For how long conversations with the assistant are kept that nobody goes on with.",
+    )
     rate_limit_window_seconds: int = Field(
         60,
         ge=1,

@@ -43,7 +43,8 @@ select (select count(*) from ledger.event), (select count(*) from ledger.outbox)
     (select count(*) from ledger.idempotency), (select count(*) from notify.notification),
     (select md5(string_agg(doc, '|' order by id)) from state.approval),
     (select md5(string_agg(doc, '|' order by id)) from state.email),
-    (select md5(string_agg(content, '|' order by id)) from mail.inbound)
+    (select md5(string_agg(content, '|' order by id)) from mail.inbound),
+    (select count(*) from chat.conversation)
 """
 _ENDED: Final = frozenset({"mail.file", "notify.approval", "notify.overdue"})
 """The kinds that end in the transaction of their effect: killed after it, they are done, and are not done again."""
@@ -147,6 +148,15 @@ async def _told_long_ago(bench: Bench) -> dict[str, Any]:
     return SLOT
 
 
+async def _talked_long_ago(bench: Bench) -> dict[str, Any]:
+    for age in ("2 years", "1 day"):
+        bench.force(
+            "insert into chat.conversation (id, person_id, title, created_at, touched_at) "
+            f"values ('{uuid7()}', '{uuid7()}', 'x', now(), now() - interval '{age}')"
+        )
+    return SLOT
+
+
 async def _overdue(bench: Bench) -> dict[str, Any]:
     package = await bench.world.make_package()
     await bench.world.make_task(package.id, due_date="2026-11-16")
@@ -182,6 +192,7 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
     "tasks.check_overdue": _overdue,
     "upkeep.prune": _kept_long,
     "notify.prune": _told_long_ago,
+    "assistant.prune": _talked_long_ago,
 }
 """What each kind is given to do, and its payload."""
 ELSEWHERE: Final = {

@@ -32,6 +32,7 @@ WAITS_IN: Final = {
     "approvals.escalate": "long",
     "approvals.expire": "long",
     "approvals.remind": "long",
+    "assistant.prune": "long",
     "invitations.expire": "long",
     "mail.file": "prompt",
     "notify.approval": "prompt",

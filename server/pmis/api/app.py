@@ -35,6 +35,7 @@ from pmis.api import (
 )
 from pmis.api.context import Parts
 from pmis.api.direct import Application, Direct
+from pmis.api.mcp import PATH, Mcp
 from pmis.api.metrics import figures_of, metrics, watch_pool
 from pmis.api.middleware import Edge
 from pmis.api.proxy import Proxies
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
             watching.cancel()
             await parts.watch.stop()
             await parts.limits.close()
+            await app.state.mcp.stop()
             await parts.assistant.close()
             await parts.database.close()
 
@@ -135,6 +137,8 @@ def create_app(settings: Settings) -> FastAPI:
         for table in tables:
             table.add_to(app, prefix, described=prefix == "/api/v1")
     app.add_api_route("/health", health.readiness, methods=["GET"], include_in_schema=False)
+    app.state.mcp = Mcp()
+    app.mount(PATH, app.state.mcp)
     app.add_api_route("/metrics", metrics, methods=["GET"], include_in_schema=False)
     problems.install(app)
     _require_permissions(app)

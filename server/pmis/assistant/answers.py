@@ -98,6 +98,8 @@ class Finding:
     text: str
     evidence: list[Evidence] = field(default_factory=list[Evidence])
     records: list[Named] = field(default_factory=list[Named])
+    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The records themselves, without what is protected, for who works with them instead of reading."""
 
     def to_json(self) -> dict[str, Any]:
         """As a state of the graph holds it."""
@@ -213,7 +215,13 @@ async def _about(session: Session, asking: Asking, question: AboutRecord) -> Fin
     )
     if event:
         found.append(Evidence("event", event[0], f"{event[1]}, {asking.day(event[2])}", asking.link("event", event[0])))
-    return Finding(text, found, [record])
+    return Finding(text, found, [record], [_open(record.type, doc)])
+
+
+def _open(kind: str, doc: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without its protected fields."""
+    secret = NOUNS[kind].secret_fields if kind in NOUNS else frozenset[str]()
+    return {name: value for name, value in doc.items() if name not in secret}
 
 
 async def _beside(session: Session, asking: Asking, record: Named, found: list[Evidence], *, short: bool) -> str:
@@ -330,7 +338,7 @@ async def _list(session: Session, asking: Asking, question: ListOf) -> Finding:
         more = f"\nThere are more; these are the first {len(docs)}." if found.next else ""
         head = f"{len(docs)} {question.type if len(docs) == 1 else what}{_such(question.filters)}:"
         text = "\n".join([head, *lines]) + more
-    return Finding(text, *_rests_on(asking, question.type, docs))
+    return Finding(text, *_rests_on(asking, question.type, docs), [_open(question.type, doc) for doc in docs])
 
 
 def _rests_on(asking: Asking, kind: str, docs: Sequence[Mapping[str, Any]]) -> tuple[list[Evidence], list[Named]]:

@@ -7,25 +7,30 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, cast
+from zoneinfo import ZoneInfo
 
 from pmis.assistant import turns
 from pmis.assistant.acting import acting_for
+from pmis.assistant.answers import Asking
 from pmis.assistant.grammar import Grammar
+from pmis.assistant.turns import Answered, Said
 from pmis.assistant.work import TurnLimits, Work
 from pmis.kit.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from uuid import UUID
 
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
     from langgraph.graph.state import CompiledStateGraph
 
+    from pmis.assistant.answers import Finding
+    from pmis.assistant.plan import Plan
     from pmis.assistant.state import State
-    from pmis.assistant.turns import Answered, JsonObject, Said, Turn
-    from pmis.assistant.work import Planner
+    from pmis.assistant.turns import JsonObject, Turn
+    from pmis.assistant.work import Heard, Planner
     from pmis.kit.clock import Clock
-    from pmis.kit.db import Database, Reach
+    from pmis.kit.db import Database, Reach, Session
     from pmis.kit.settings import Settings
     from pmis.ledger.event import Source
     from pmis.ledger.vault import Vault
@@ -33,6 +38,19 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS: Final = 15
 """How much longer than a turn may take its lease lasts: for as long nobody else takes it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A plan that was made elsewhere."""
+
+    made: Plan
+    name: str = "given"
+
+    async def plan(self, session: Session, principal: Principal, heard: Heard) -> Plan:
+        """The plan as it is; what runs it holds it to the rules."""
+        del session, principal, heard
+        return self.made
 
 
 class TooSlowError(UnavailableError):
@@ -102,6 +120,33 @@ class Assistant:
                 self._graph = build(self._saver)
             return self._graph
 
+    async def find(self, asker: Asker, looked_for: Callable[[Session, Asking], Awaitable[Finding]]) -> Finding:
+        """What there is to say to one question, without a conversation; raises AssistantStoppedError.
+
+        `looked_for` is given a session that reaches what the person reaches, read as the assistant.
+        """
+        agent = acting_for(asker.person)
+        asking = Asking(agent, self._clock.now(), ZoneInfo("UTC"), self._public)
+        async with self._database.read(asker.reach) as session:
+            await turns.require_running(session)
+            return await looked_for(session, asking)
+
+    async def carry_out(
+        self, asker: Asker, planned: Callable[[Session, Asking], Awaitable[Plan]], words: str
+    ) -> JsonObject:
+        """What becomes of a plan that somebody else makes, a program over MCP for one: the answer, as to `words`.
+
+        Raises what `planned`, `take` and `answer` raise.
+        """
+        agent = acting_for(asker.person)
+        person = cast("UUID", agent.person_id)
+        async with self._database.read(asker.reach) as session:
+            plan = await planned(session, Asking(agent, self._clock.now(), ZoneInfo("UTC"), self._public))
+        taken = await self.take(asker, Said(person, {"query": words}, ""))
+        if isinstance(taken, Answered):  # only a key finds an answer that was given before
+            return taken.answer
+        return await self.answer(asker, taken, Given(plan))
+
     async def take(self, asker: Asker, said: Said) -> Turn | Answered:
         """Take a message; raises what `turns.take` raises, and ForbiddenError for who is no person."""
         acting_for(asker.person)
@@ -122,17 +167,19 @@ class Assistant:
     def _lease(self) -> timedelta:
         return timedelta(seconds=self._limits.seconds + GRACE_SECONDS)
 
-    async def answer(self, asker: Asker, turn: Turn) -> JsonObject:
+    async def answer(self, asker: Asker, turn: Turn, planner: Planner | None = None) -> JsonObject:
         """The answer to a turn that was taken; raises TooSlowError, or whatever refusal applies."""
         answer: JsonObject | None = None
-        async for kind, told in self.steps(asker, turn):
+        async for kind, told in self.steps(asker, turn, planner):
             if kind == "answer":
                 answer = told
         if answer is None:
             raise TooSlowError("No answer was found. Send the message again.")
         return answer
 
-    async def steps(self, asker: Asker, turn: Turn) -> AsyncIterator[tuple[str, JsonObject]]:
+    async def steps(
+        self, asker: Asker, turn: Turn, planner: Planner | None = None
+    ) -> AsyncIterator[tuple[str, JsonObject]]:
         """The nodes as they are done, what is proposed as it is, and last the answer: ("answer", ...).
 
         Raises what `answer` raises. Whoever stops listening stops the turn; it can be taken up again.
@@ -140,7 +187,7 @@ class Assistant:
         try:
             async with asyncio.timeout(self._limits.seconds):
                 state: JsonObject = {}
-                async for node, update in self._run(asker, turn):
+                async for node, update in self._run(asker, turn, planner or self._planner):
                     state |= update
                     yield "step", {"node": node}
                     if node == "execute":
@@ -162,14 +209,14 @@ class Assistant:
             await asyncio.shield(self._give_up(asker, turn))
             raise
 
-    async def _run(self, asker: Asker, turn: Turn) -> AsyncIterator[tuple[str, JsonObject]]:
+    async def _run(self, asker: Asker, turn: Turn, planner: Planner) -> AsyncIterator[tuple[str, JsonObject]]:
         graph = await self._ready()
         work = Work(
             turn.id,
             self._database,
             self._vault,
             self._clock,
-            self._planner,
+            planner,
             asker.person,
             acting_for(asker.person),
             asker.reach,

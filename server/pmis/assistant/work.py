@@ -33,7 +33,10 @@ class Heard:
 class Planner(Protocol):
     """Makes a plan of what was said. It only reads, and only what its principal may read."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """By which it is told who planned."""
+        ...
 
     async def plan(self, session: Session, principal: Principal, heard: Heard) -> Plan:
         """The plan; never raises for anything that a person may say."""

@@ -20,7 +20,7 @@ from pmis.assistant.service import Asker
 from pmis.assistant.tools import LOOKING, PROPOSE, Propose
 from pmis.identity.apitokens import TokenScopeError
 from pmis.kit.canonical import canonical
-from pmis.kit.errors import NotFoundError, PmisError, UnauthenticatedError
+from pmis.kit.errors import InvalidInputError, NotFoundError, PmisError, UnauthenticatedError
 
 if TYPE_CHECKING:
     from mcp.server import ServerRequestContext
@@ -138,6 +138,11 @@ async def _call_tool(context: ServerRequestContext[Any, Any], params: CallToolRe
 
 async def _done(call: Call, name: str, arguments: JsonObject) -> JsonObject:
     """What a tool has to say; raises ValidationError, or the refusal that applies."""
+    try:
+        words = canonical(arguments)
+        words.encode()
+    except ValueError:
+        raise InvalidInputError("The arguments hold text that is not Unicode, or a number that is none.") from None
     assistant = call.parts.assistant
     asker = Asker(call.principal, call.reach, "mcp", call.correlation_id)
     if name in LOOKING:
@@ -149,4 +154,4 @@ async def _done(call: Call, name: str, arguments: JsonObject) -> JsonObject:
     if call.token is not None and call.token.scope == "read":
         raise TokenScopeError(f"The API token {call.token.name!r} only reads. Make one with the scope `write`.")
     wanted = Propose.model_validate(arguments)
-    return await assistant.carry_out(asker, wanted.planned, f"{PROPOSE} {canonical(arguments)}")
+    return await assistant.carry_out(asker, wanted.planned, f"{PROPOSE} {words}")

@@ -5,8 +5,9 @@ What was proposed and decided stands in the log; losing every checkpoint loses n
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
 from psycopg.rows import dict_row
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    from langgraph.checkpoint.serde.base import SerializerProtocol
 
 SCHEMA: Final = "agent"
+_JSON: Final = "pmis-json"
 _OPTIONS: Final = f"-c search_path={SCHEMA} -c timezone=UTC -c lock_timeout=3000"
 _SIZE: Final = 4
 
@@ -32,6 +35,33 @@ def set_up(dsn: str) -> None:
         dsn, autocommit=True, prepare_threshold=None, row_factory=dict_row, options=_OPTIONS
     ) as connection:
         PostgresSaver(connection).setup()
+
+
+class JsonFirst:
+    """Keeps JSON as JSON, which holds numbers of any size; the library's own values as the library does."""
+
+    def __init__(self, other: SerializerProtocol) -> None:
+        """`other` keeps what is not JSON."""
+        self._other = other
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:  # noqa: ANN401 - anything that a state may hold
+        """The value's kind, and its bytes."""
+        if isinstance(obj, dict | list) and _is_json(obj):
+            return _JSON, json.dumps(obj).encode()
+        return self._other.dumps_typed(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:  # noqa: ANN401 - the same
+        """The value in what `dumps_typed` gave."""
+        return json.loads(data[1]) if data[0] == _JSON else self._other.loads_typed(data)
+
+
+def _is_json(value: Any) -> bool:  # noqa: ANN401 - that is the question
+    if isinstance(value, dict):
+        found = cast("dict[Any, Any]", value)
+        return all(isinstance(name, str) and _is_json(one) for name, one in found.items())
+    if isinstance(value, list):
+        return all(_is_json(one) for one in cast("list[Any]", value))
+    return value is None or type(value) in (str, int, bool)
 
 
 @asynccontextmanager
@@ -55,8 +85,8 @@ async def saver_on(dsn: str) -> AsyncGenerator[AsyncPostgresSaver]:
     )
     await pool.open(wait=False)
     try:
-        # The state is plain JSON: nothing in a checkpoint names a class that reading it would make.
-        yield AsyncPostgresSaver(pool, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+        # What is not JSON is the library's own: nothing in a checkpoint names a class of ours, or anybody else's.
+        yield AsyncPostgresSaver(pool, serde=JsonFirst(JsonPlusSerializer(allowed_msgpack_modules=None)))
     finally:
         await pool.close()
 

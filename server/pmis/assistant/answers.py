@@ -40,7 +40,7 @@ from pmis.project.visible import readable_projects
 from pmis.task.resource import RESOURCE as TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from pmis.kit.db import Row, Session
@@ -188,10 +188,10 @@ async def _about(session: Session, asking: Asking, question: AboutRecord) -> Fin
     record = question.record
     doc = await _row(session, asking, record)
     name, title = record.label, str(doc.get("title") or doc.get("name") or "")
-    names = await _names(session, [doc])
+    names = await names_in(session, [doc])
     if question.fields:
         told = [
-            f"The {words(one)} of {name} is {value}." if (value := _value(doc, one, names)) else _no(name, one)
+            f"The {words(one)} of {name} is {value}." if (value := value_of(doc, one, names)) else _no(name, one)
             for one in question.fields
         ]
         text = " ".join(told)
@@ -199,7 +199,7 @@ async def _about(session: Session, asking: Asking, question: AboutRecord) -> Fin
         told = [
             f"{words(one)} {value}"
             for one in _MATTERS.get(record.type, ())
-            if one != "status" and (value := _value(doc, one, names))
+            if one != "status" and (value := value_of(doc, one, names))
         ]
         head = f"{name} ({title})" if title and title != name else name
         gone = " It was deleted." if doc.get("deleted_at") else ""
@@ -248,21 +248,24 @@ async def _beside(session: Session, asking: Asking, record: Named, found: list[E
     return said
 
 
-async def _names(session: Session, docs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What the people and parties that records refer to are called, in one query."""
+async def names_in(session: Session, docs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the people, parties and packages that records refer to are called, in one query."""
     people = {str(doc[one]) for doc in docs for one in _PEOPLE if doc.get(one)}
     parties = {str(doc["vendor_id"]) for doc in docs if doc.get("vendor_id")}
-    if not people and not parties:
+    packages = {str(doc["package_id"]) for doc in docs if doc.get("package_id")}
+    if not people and not parties and not packages:
         return {}
     rows = await session.all(
         "select id::text, doc::json ->> 'name' from state.person where id = any(%s::uuid[]) union all "
-        "select id::text, doc::json ->> 'name' from state.party where id = any(%s::uuid[])",
-        (sorted(people), sorted(parties)),
+        "select id::text, doc::json ->> 'name' from state.party where id = any(%s::uuid[]) union all "
+        "select id::text, code from state.package where id = any(%s::uuid[])",
+        (sorted(people), sorted(parties), sorted(packages)),
     )
     return dict(rows)  # pyright: ignore[reportArgumentType, reportCallIssue, reportReturnType, reportUnknownVariableType]
 
 
-def _value(doc: Mapping[str, Any], name: str, names: Mapping[str, str]) -> str | None:
+def value_of(doc: Mapping[str, Any], name: str, names: Mapping[str, str]) -> str | None:
+    """A field as people read it; None when it says nothing."""
     value = doc.get(name)
     if value is None or value == "":
         return None
@@ -328,15 +331,17 @@ async def _list(session: Session, asking: Asking, question: ListOf) -> Finding:
     if question.count:
         number = f"more than {COUNTED:,}" if found.next else str(len(docs))
         one = len(docs) == 1 and not found.next
-        text = f"There {'is' if one else 'are'} {number} {question.type if one else what}{_such(question.filters)}."
+        such = _such(question.filters, one=one)
+        text = f"There {'is' if one else 'are'} {number} {question.type if one else what}{such}."
         docs = docs[:SHOWN]
     elif not docs:
         return Finding(f"There are no {what}{_such(question.filters)}.")
     else:
-        names = await _names(session, docs)
+        names = await names_in(session, docs)
         lines = [f"- {_line(question.type, doc, names)}" for doc in docs]
         more = f"\nThere are more; these are the first {len(docs)}." if found.next else ""
-        head = f"{len(docs)} {question.type if len(docs) == 1 else what}{_such(question.filters)}:"
+        one = len(docs) == 1
+        head = f"{len(docs)} {question.type if one else what}{_such(question.filters, one=one)}:"
         text = "\n".join([head, *lines]) + more
     return Finding(text, *_rests_on(asking, question.type, docs), [_open(question.type, doc) for doc in docs])
 
@@ -355,20 +360,21 @@ def _short(doc: Mapping[str, Any]) -> str:
 
 
 def _line(kind: str, doc: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    matters = [value for one in _MATTERS[kind] if (value := _value(doc, one, names))]
+    matters = [value for one in _MATTERS[kind] if (value := value_of(doc, one, names))]
     name = _label(Named(kind, UUID(doc["id"]), ""), doc)  # pyright: ignore[reportArgumentType]
     return ", ".join([name, *matters[:4]])
 
 
-def _such(filters: Mapping[str, str]) -> str:
+def _such(filters: Mapping[str, str], *, one: bool = False) -> str:
     """The filters in words, as far as words help."""
     said: list[str] = []
+    that = "that is" if one else "that are"
     for name, value in filters.items():
         match name:
             case "overdue":
-                said.append("that are overdue" if value == "true" else "that are not overdue")
+                said.append(f"{that} overdue" if value == "true" else f"{that} not overdue")
             case "status":
-                said.append(f"that are {' or '.join(_spoken(one) for one in value.split(','))}")
+                said.append(f"{that} {' or '.join(_spoken(one) for one in value.split(','))}")
             case "q":
                 said.append(f"about “{value}”")
             case "amount_min" | "amount_max":
@@ -635,7 +641,7 @@ async def _history(session: Session, asking: Asking, question: FieldHistory) -> 
     told = [one for i, one in enumerate(told) if i or one[3] not in (None, "")]
     if not told:
         return Finding(f"The {words(question.field)} of {record.label} was never set.", [], [record])
-    names = await _names(session, [{question.field: one[3]} for one in told if isinstance(one[3], str)])
+    names = await names_in(session, [{question.field: one[3]} for one in told if isinstance(one[3], str)])
     lines = [
         f"- {asking.day(at)} {names.get(str(value), _plain(value))} by {who}" for _, who, at, value in told[-SHOWN:]
     ]

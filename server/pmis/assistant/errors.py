@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pmis.kit.errors import BusyError, PmisError, UnavailableError
+from pmis.kit.errors import BusyError, ConflictError, PmisError
 
 
-class AssistantStoppedError(UnavailableError):
+class AssistantStoppedError(ConflictError):
     """An administrator has stopped every agent."""
 
     code = "assistant_stopped"
     title = "The assistant is stopped"
-    retry_after = 60
 
 
 class TurnRunningError(BusyError):

@@ -23,7 +23,7 @@ from pmis.approval.models import Approval
 from pmis.approval.propose import Outcome, Request, Wanted, diffs, judge, propose, sealed, waiting_steps
 from pmis.approval.registry import NOUNS
 from pmis.assistant import turns
-from pmis.assistant.answers import Asking, answer, words
+from pmis.assistant.answers import Asking, answer, names_in, value_of, words
 from pmis.assistant.plan import Named, Plan, PlannedChange
 from pmis.assistant.state import BEFORE, NAMED, PLAN, State
 from pmis.assistant.work import Heard, Work
@@ -36,6 +36,8 @@ from pmis.policy.approvers import Round
 from pmis.policy.levels import Level, Route
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
@@ -334,7 +336,9 @@ async def respond(state: State, runtime: Runtime[Work]) -> JsonObject:
         kind = "refuse"
         said.append(_refusal(proposals))
     else:
-        said += [_proposed(one) for one in proposals]
+        async with work.database.read(work.reach) as session:
+            names = await names_in(session, [item["patch"] for one in proposals for item in one["changes"]])
+        said += [_proposed(one, names) for one in proposals]
     if made.text:
         said.append(made.text)
     if made.not_understood:
@@ -366,7 +370,7 @@ def _change(proposal: JsonObject, item: JsonObject) -> JsonObject:
     return {
         "operation": item["operation"],
         "target_type": item["target_type"],
-        "target": item["target"] or resource.get("code") or resource.get("id"),
+        "target": item["target"] or resource.get("code") or resource.get("title") or resource.get("name"),
         "target_id": item["target_id"] or resource.get("id"),
         "patch": item["patch"] if item["operation"] != "create" else _given(item["patch"]),
         "outcome": proposal["outcome"],
@@ -438,8 +442,8 @@ _BECAME: Final = {
 }
 
 
-def _proposed(proposal: JsonObject) -> str:
-    what = ", ".join(_does(item) for item in proposal["changes"])
+def _proposed(proposal: JsonObject, names: Mapping[str, str]) -> str:
+    what = ", ".join(_does(item, names) for item in proposal["changes"])
     if proposal["outcome"] == REFUSED:
         return f"{what}: not done. {proposal['refusal']}"
     told = f"{what}: {_BECAME[proposal['outcome']]}"
@@ -448,12 +452,17 @@ def _proposed(proposal: JsonObject) -> str:
     return told + "."
 
 
-def _does(item: JsonObject) -> str:
+def _does(item: JsonObject, names: Mapping[str, str]) -> str:
+    """What one change does, in words; the currency goes with the amount."""
     name = item["target"] or f"a new {item['target_type']}"
     fields = _given(item["patch"])
     status = fields.pop("status", None)
     told = [f"to {str(status).replace('_', ' ')}"] if status else []
-    told += [f"{words(one)} {value}" for one, value in fields.items()]
+    told += [
+        f"{words(one)} {value_of(item['patch'], one, names)}"
+        for one in fields
+        if one != "currency" or "amount" not in fields
+    ]
     verb = {"create": "Create", "delete": "Delete", "restore": "Restore"}.get(item["operation"], "Change")
     return f"{verb} {name}" + (f" ({', '.join(told)})" if told else "")
 

@@ -12,6 +12,7 @@ from tests.api.office import (
     begin_session,
     furnish,
     link_identity,
+    make_conversation,
     make_invitations,
     make_job,
     make_token,
@@ -50,6 +51,7 @@ async def furnished(make_database: Callable[[str], TestDatabase]) -> AsyncIterat
             )
             worker = "b:operator" if name == "b" else "operator"
             office.records[name].put("session", "live", begin_session(office.test_database, office.person(worker)))
+            office.records[name].put("conversation", "live", await make_conversation(office, worker))
             office.records[name].put("token", "live", (await make_token(office, worker))[0])
             office.records[name].put("identity", "live", link_identity(office.test_database, office.person(worker)))
             admin = "b:admin" if name == "b" else "admin"

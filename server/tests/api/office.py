@@ -19,8 +19,9 @@ import psycopg
 from pydantic import SecretStr
 
 from pmis.api.app import create_app
+from pmis.assistant import turns
 from pmis.jobs.queue import enqueue
-from pmis.kit.db import Database, Reach
+from pmis.kit.db import Database, Reach, WriteSession
 from pmis.kit.ids import uuid7
 from pmis.kit.settings import Settings, load_settings
 from pmis.ledger.checkpoint import signer_of
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
+    import pytest
     from fastapi import FastAPI
 
     from pmis.api.context import Parts
@@ -118,6 +120,36 @@ def link_identity(database: TestDatabase, person: UUID) -> UUID:
             (uuid7(), identity),
         )
     return identity
+
+
+async def make_conversation(office: Office, who: str) -> UUID:
+    """Something said to the assistant, in a conversation of somebody's."""
+    answer = await office.post(
+        who, "/chat", {"query": f"What about {office.records['b' if who.startswith('b:') else 'a'].mark}?"}
+    )
+    assert answer.status_code == 200, answer.text
+    return UUID(answer.json()["conversation_id"])
+
+
+def keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a call would commit is checked as a commit checks it, and taken back: no call sees another's effect.
+
+    The assistant commits more than once for a message, and finds at its end what it began with: that it does not is no
+    reason here to refuse its answer.
+    """
+
+    async def commit(session: WriteSession) -> None:
+        await session.execute("set constraints all immediate")
+        await session.execute("rollback")
+
+    finish = turns.finish
+
+    async def finished(*given: Any, **more: Any) -> bool:
+        await finish(*given, **more)
+        return True
+
+    monkeypatch.setattr(WriteSession, "commit", commit)
+    monkeypatch.setattr(turns, "finish", finished)
 
 
 def new_mark() -> str:

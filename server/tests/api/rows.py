@@ -509,6 +509,31 @@ _REST: Final = [
         states=("live",),
     ),
     Row("DELETE", "/tokens/{token_id}", "token", _OPERATOR, _OPERATOR, states=("live",)),
+    Row("POST", "/chat", "", SIGNED_IN, SIGNED_IN, body=said(query="What can you do?")),
+    Row(
+        "POST",
+        "/chat",
+        "project",
+        READERS,
+        body=lambda place: {"query": "What is overdue?", "project": place.ref("project")},
+    ),
+    Row(
+        "POST",
+        "/chat",
+        "conversation",
+        _OPERATOR,
+        _OPERATOR,
+        body=lambda place: {"query": "What can you do?", "conversation_id": place.ref("conversation")},
+        states=("live",),
+    ),
+    Row("GET", "/conversations", "", SIGNED_IN, SIGNED_IN),
+    *(
+        Row(method, f"/conversations/{{conversation_id}}{way}", "conversation", _OPERATOR, _OPERATOR, states=("live",))
+        for method, way in (("GET", ""), ("GET", "/export"), ("POST", "/resume"), ("DELETE", ""))
+    ),
+    Row("GET", "/assistant", "", SIGNED_IN, SIGNED_IN),
+    Row("POST", "/assistant/stop", "", ROOT, SIGNED_IN, body=said(reason="A test.")),
+    Row("POST", "/assistant/start", "", ROOT, SIGNED_IN, body=said()),
     Row("GET", "/auth/providers", "", EVERYBODY, EVERYBODY),
     *(
         Row(

@@ -10,11 +10,12 @@ from fastapi.routing import APIRoute
 from pmis.api import approvals, audit, context, docs, people, resources
 from pmis.api.context import Call, parts_of
 from pmis.approval import decide, propose
-from pmis.kit.db import Reach, WriteSession
+from pmis.kit.db import Reach
 from pmis.kit.errors import ForbiddenError, NotFoundError
 from pmis.policy.access import ALL, Action, Principal, allowed
 from tests.api.expect import ok
 from tests.api.matrix import ACTORS, Matrix, cells
+from tests.api.office import keep_nothing
 from tests.api.rows import ROWS, Row
 
 if TYPE_CHECKING:
@@ -31,13 +32,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def take_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a call would commit is checked as a commit checks it, and taken back: no cell sees another's effect."""
-
-    async def commit(session: WriteSession) -> None:
-        await session.execute("set constraints all immediate")
-        await session.execute("rollback")
-
-    monkeypatch.setattr(WriteSession, "commit", commit)
+    """No cell sees another's effect."""
+    keep_nothing(monkeypatch)
 
 
 async def test_every_operation_has_a_row(office: Office):

@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pmis.api import docs
-from pmis.kit.db import WriteSession
 from tests.api.description import gaps, operations
+from tests.api.office import keep_nothing
 
 if TYPE_CHECKING:
     from tests.api.office import Office
@@ -47,11 +47,7 @@ async def test_every_model_of_a_body_says_what_its_fields_look_like(document):
 
 async def test_the_example_of_every_body_is_read(furnished: Office, document, monkeypatch: pytest.MonkeyPatch):
     """It may name what does not exist or must wait; it is never malformed."""
-
-    async def commit(session: WriteSession) -> None:
-        await session.execute("rollback")
-
-    monkeypatch.setattr(WriteSession, "commit", commit)
+    keep_nothing(monkeypatch)
     ids = furnished.records["a"].ids
     read = 0
     for method, path, operation in operations(document):

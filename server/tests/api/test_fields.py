@@ -17,13 +17,13 @@ from pmis.approval.governed import Input, parse_input
 from pmis.approval.models import Approval
 from pmis.approval.registry import NOUNS
 from pmis.identity.models import Person
-from pmis.kit.db import WriteSession
 from pmis.kit.errors import InvalidInputError
 from pmis.package.noun import PackageNoun
 from pmis.package.schemas import PackagePatch
 from tests.api.description import operations, validator
 from tests.api.expect import ok, problem
 from tests.api.matrix import Matrix, cells
+from tests.api.office import keep_nothing
 from tests.api.rows import ROWS
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ def calls(records: Records) -> dict[str, Call]:
         "JobEnd": ("admin", "POST", f"/jobs/{ref('job', 'queued')}/cancel", {}),
         "MailDismiss": ("admin", "POST", f"/mail/messages/{ref('email')}/dismiss", {}),
         "MailMove": ("admin", "POST", f"/mail/messages/{ref('email')}/move", {"project": None}),
+        "ChatMessage": ("analyst", "POST", "/chat", {"query": "What can you do?"}),
+        "SwitchOff": ("root", "POST", "/assistant/stop", {}),
         "MarkRead": ("analyst", "POST", "/notifications/read", {}),
         "Preferences": ("analyst", "PATCH", "/notifications/preferences", {"mail": "daily"}),
         "PackageCreate": ("analyst", "POST", "/packages", {"title": "x"}),
@@ -241,12 +243,7 @@ async def desk(furnished: Office, monkeypatch: pytest.MonkeyPatch) -> Office:
     records = furnished.records["a"]
     if "fields" not in records.values:
         records.values["fields"] = str(await furnished.sign_up("Fields", "fields@example.org"))
-
-    async def commit(session: WriteSession) -> None:
-        await session.execute("set constraints all immediate")
-        await session.execute("rollback")
-
-    monkeypatch.setattr(WriteSession, "commit", commit)
+    keep_nothing(monkeypatch)
     return furnished
 
 

@@ -330,7 +330,7 @@ class TestSwitch:
             assert ok(await talk.office.get("viewer", "/assistant"))["reason"] == "A strange proposal."
             talk.planner.plans["go on"] = Plan("change", changes=(patch(package, title="No"),))
             refused = await talk.office.post("analyst", "/chat", {"query": "go on"})
-            assert "A strange proposal." in problem(refused, 503, "assistant_stopped")["detail"]
+            assert "A strange proposal." in problem(refused, 409, "assistant_stopped")["detail"]
         finally:
             ok(await talk.office.post("root", "/assistant/start"))
         assert (await talk.change("analyst", patch(package, title="Yes")))["changes"][0]["outcome"] == "applied"

@@ -144,6 +144,11 @@ EXEMPT: Final = {
     ("POST", "/notifications/read"): "the caller's own marks, of which the log knows nothing: see test_notifications",
     ("PATCH", "/notifications/preferences"): "the caller's own wish, of which the log knows nothing: the same",
     ("POST", "/mail/inbound"): "known by a signature; the same mail is taken once, with or without a key: test_inbound",
+    ("POST", "/chat"): "while one answers, its twins are told to wait, and then given the same: test_chat",
+    ("POST", "/conversations/{conversation_id}/resume"): "gives the same answer again, once there is one: test_chat",
+    ("DELETE", "/conversations/{conversation_id}"): "the caller's own words; the second time there are none",
+    ("POST", "/assistant/stop"): "turned once; the second time it stands so already",
+    ("POST", "/assistant/start"): "turned once; the second time it stands so already",
     ("POST", "/policy/simulate"): "changes nothing: a question with a body",
     ("POST", "/audit/verify"): "a question with a body; that it was asked is an event each time",
 }

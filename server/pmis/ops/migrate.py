@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_MS: Final = 5000
 _LOCK: Final = 0x504D4953  # "PMIS"
+_LOOK_SECONDS: Final = 0.1
 _REVISION: Final = re.compile(
     r'^(?P<name>revision|down_revision)(?:\s*:[^=]+)?\s*=\s*(?:"(?P<value>[^"]+)"|None)\s*$', re.MULTILINE
 )
@@ -88,7 +90,7 @@ def upgrade_database(dsn: str) -> str | None:
     head = head_revision()
     try:
         with psycopg.connect(dsn, autocommit=True, application_name="pmis migrate") as connection:
-            connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
+            _wait_for_the_lock(connection)
             # Only now: another migration is waited for, a lock in the way is not.
             connection.execute("select set_config('lock_timeout', %s, false)", (str(LOCK_TIMEOUT_MS),))
             current = current_revision(connection)
@@ -101,7 +103,8 @@ def upgrade_database(dsn: str) -> str | None:
                 )
             if current != head:
                 _run_alembic(dsn)
-                set_up_checkpoints(dsn)
+            # Also when a run was killed between the two: what is there already costs nothing.
+            set_up_checkpoints(dsn)
             connection.execute(
                 "grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor, pmis_relay"
             )
@@ -110,6 +113,16 @@ def upgrade_database(dsn: str) -> str | None:
             return current or ""
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {_first_line(error)}.") from error
+
+
+def _wait_for_the_lock(connection: Connection) -> None:
+    """Take the lock of migrations, by asking for it again and again.
+
+    A statement that waited for it would hold a snapshot, for whose end an index that is built concurrently by whoever
+    has the lock would wait in turn.
+    """
+    while not (connection.execute("select pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() or [False])[0]:
+        time.sleep(_LOOK_SECONDS)
 
 
 def set_up_checkpoints(dsn: str) -> None:

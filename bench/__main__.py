@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
-from bench import data, database, ladder, mail, measure, redmine
+from bench import chat, data, database, ladder, mail, measure, redmine
 from bench.load import MAX_SECONDS, Load, Player, choose_generator
 from bench.report import Asked, Key, Run, Upkeep, gates_table, rates_table, upkeep_table
 from bench.targets import ROOT, SCENARIOS, Floor, Pmis, Scenario, Target, TargetError, chunks
@@ -87,6 +87,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--mail", type=int, metavar="MAILS", help="only this: from a mail's acceptance until it is filed, e.g. 80"
+    )
+    parser.add_argument(
+        "--chat", type=int, metavar="MESSAGES", help="only this: the assistant's answers without a model, e.g. 100"
     )
     parser.add_argument("--json", type=Path, help="where the results go (default bench/results/TIME.json)")
     options = parser.parse_args(arguments)
@@ -240,6 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.ladder:
         return 0 if ladder.measure(options.ladder) else 1
+    if options.chat:
+        return 0 if chat.measure(options.chat) else 1
     if options.mail:
         return 0 if mail.measure(options.mail) else 1
     started = time.monotonic()

@@ -50,6 +50,7 @@ GROUPS: Final = (
     "people",
     "invite",
     "jobs",
+    "evaluate",
     "dev",
 )
 """The modules of `pmis.cli` that hold commands, in the order of the help."""

@@ -105,6 +105,9 @@ class ChatAnswer(BaseModel):
     resource_created: ChatEvidence | None
     evidence: list[ChatEvidence]
     route: str | None = Field(description="The strictest route among the changes.")
+    questions: list[dict[str, Any]] = Field(
+        description="What was understood as asked: a `kind`, and what it is about, by the names of the API."
+    )
     candidates: list[ChatRecord] = Field(description="Which of these was meant, when that is asked back.")
     not_understood: list[str]
     offers: list[str] = Field(description="What could be said instead.")

@@ -34,6 +34,7 @@ from pmis.ledger.idempotency import Answer, claim, claiming, settle
 from pmis.policy.access import Action, allowed, visible_projects
 from pmis.policy.approvers import Round
 from pmis.policy.levels import Level, Route
+from pmis.project.visible import readable_projects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,7 @@ JsonObject = dict[str, Any]
 WAITS: Final = "confirmation_required"
 REFUSED: Final = "refused"
 _MOST_CHANGES: Final = 50
+_LONGEST_QUOTE: Final = 1500
 
 
 async def intake(state: State) -> JsonObject:
@@ -56,19 +58,26 @@ async def intake(state: State) -> JsonObject:
 
 
 async def retrieve(state: State, runtime: Runtime[Work]) -> JsonObject:
-    """Where the person works: the project they named, or the only one they are in, and its time zone."""
+    """Where the person works: the project they named, or the only one they are in, and the zone of their days.
+
+    Of several projects the oldest says what "today" is.
+    """
     work = runtime.context
+    asked = state["asked_project"]
+    visible = visible_projects(work.agent)
     async with work.database.read(work.reach) as session:
         await turns.require_running(session)
-        found = await _project(session, work, state["asked_project"])
+        found = await _project(session, work, asked)
     if found is None:
         return {"project": None, "zone": "UTC"}
     doc = json.loads(found)
     named = Named("project", UUID(doc["id"]), doc["prefix"])
-    return {"project": NAMED.dump_python(named, mode="json"), "zone": doc["timezone"]}
+    only = asked is not None or (isinstance(visible, frozenset) and len(visible) == 1)
+    return {"project": NAMED.dump_python(named, mode="json") if only else None, "zone": doc["timezone"]}
 
 
 async def _project(session: Session, work: Work, asked: str | None) -> str | None:
+    """The project that was named, or the oldest that the person reads."""
     if asked is not None:
         row = await session.one(
             "select doc, id from state.project where id::text = %s or prefix = %s", (asked.lower(), asked.upper())
@@ -76,10 +85,8 @@ async def _project(session: Session, work: Work, asked: str | None) -> str | Non
         if row is None or not allowed(work.agent, Action.READ, row[1]):
             raise NotFoundError("There is no such project.")
         return row[0]
-    visible = visible_projects(work.agent)
-    if not isinstance(visible, frozenset) or len(visible) != 1:
-        return None
-    row = await session.one("select doc from state.project where id = %s", (next(iter(visible)),))
+    visible = await readable_projects(session, work.agent)
+    row = await session.one("select doc from state.project where id = any(%s) order by id limit 1", (visible,))
     return row[0] if row else None
 
 
@@ -132,7 +139,7 @@ async def validate(state: State, runtime: Runtime[Work]) -> JsonObject:
         if same is not None:
             same["changes"].append(item)
             same["refusal"] = same["refusal"] or item.get("refusal")
-            same["reason"] = same["reason"] or change.reason
+            same["reason"] = change.reason or same["reason"]
             continue
         proposals.append(
             {
@@ -140,7 +147,7 @@ async def validate(state: State, runtime: Runtime[Work]) -> JsonObject:
                 "new_id": str(uuid7()),
                 "project": str(change.project) if change.project else None,
                 "changes": [item],
-                "reason": change.reason,
+                "reason": change.reason or _in_own_words(work, state["query"]),
                 "refusal": item.get("refusal"),
                 "outcome": None,
             }
@@ -154,6 +161,11 @@ async def validate(state: State, runtime: Runtime[Work]) -> JsonObject:
             more=len(proposals),
         )
     return {"proposals": proposals}
+
+
+def _in_own_words(work: Work, query: str) -> str | None:
+    """What stands for a reason where none was given: those who decide see what was asked for."""
+    return f"Asked of the assistant: “{query[:_LONGEST_QUOTE]}”" if work.quotes else None
 
 
 def _item(change: PlannedChange) -> JsonObject:
@@ -357,6 +369,7 @@ async def respond(state: State, runtime: Runtime[Work]) -> JsonObject:
             "resource_created": _created(work, created[0]) if created else None,
             "evidence": _evidence(work, state),
             "route": max(routes, key=list(Route).index).value if routes else None,
+            "questions": [] if refused else state["plan"]["questions"],
             "candidates": _candidates(made),
             "not_understood": list(made.not_understood),
             "offers": list(made.offers),

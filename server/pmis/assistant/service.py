@@ -223,7 +223,8 @@ class Assistant:
             asker.source,
             asker.correlation_id,
             self._public,
-            self._limits,
+            quotes=not isinstance(planner, Given),
+            limits=self._limits,
         )
         config: Any = {"configurable": {"thread_id": str(turn.id)}, "recursion_limit": self._limits.steps}
         begin = await self._beginning(graph, config, turn)

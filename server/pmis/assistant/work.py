@@ -69,4 +69,6 @@ class Work:
     source: Source
     correlation_id: str
     public: str
+    quotes: bool = True
+    """Whether what was said are a person's words, which stand for a reason where none was given."""
     limits: TurnLimits = field(default_factory=TurnLimits)

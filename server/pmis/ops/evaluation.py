@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -12,7 +13,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from pmis.assistant.evaluation import Score, load_utterances, load_world
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     from pmis.kit.settings import Settings
 
 _NAME: Final = "pmis_evaluation"
-_PASSWORD: Final = "the evaluation's own people"
+_PASSWORD: Final = "the evaluation's own people"  # noqa: S105 - of an instance that nobody else reaches
 _PATIENCE_SECONDS: Final = 60
 _OK: Final = 300
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 def evaluate(progress: Callable[[int, int], None], *, only: Sequence[str] = ()) -> Score:
@@ -62,7 +64,9 @@ def evaluate(progress: Callable[[int, int], None], *, only: Sequence[str] = ()) 
         asyncio.run(world.load(call))
         score = Score()
         for number, utterance in enumerate(utterances, 1):
-            score.add(utterance, _answer(client, people[world.data["asker"]], utterance), world)
+            body = _answer(client, people[world.data["asker"]], utterance)
+            score.add(utterance, body, world)
+            _take_back(client, people[world.data["asker"]], body)
             progress(number, len(utterances))
         return score
 
@@ -78,7 +82,26 @@ def _answer(client: httpx2.Client, headers: Mapping[str, str], utterance: Uttera
         if answer.status_code >= _OK:
             return {"action_type": f"problem {answer.status_code}", "response": answer.text}
         body = answer.json()
-    return {**body, "changes": [{**one, "target": one["target_id"]} for one in body["changes"]]}
+    changes = [{**one, "target": one["target_id"]} for one in body["changes"]]
+    return {**body, "changes": changes, "questions": [_plain(one) for one in body["questions"]]}
+
+
+def _take_back(client: httpx2.Client, headers: Mapping[str, str], body: Mapping[str, Any]) -> None:
+    """Withdraw what was proposed, so that the next utterance finds the world as it was."""
+    for approval in {change["approval_id"] for change in body.get("changes", ()) if change["approval_id"]}:
+        answer = client.post(f"/approvals/{approval}/withdraw", json={}, headers=dict(headers))
+        if answer.status_code >= _OK:
+            raise UnavailableError(f"A proposal could not be withdrawn: {answer.text[:300]}")
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """A question with its records by their ids, and its times as Python writes them."""
+    if isinstance(value, dict):
+        found = cast("dict[str, Any]", value)
+        return found["id"] if found.keys() == {"type", "id", "label"} else {k: _plain(v) for k, v in found.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in cast("list[Any]", value)]
+    return f"{value[:-1]}+00:00" if isinstance(value, str) and _TIME.fullmatch(value) else value
 
 
 def _signed_in(client: httpx2.Client, email: str) -> dict[str, str]:

@@ -36,9 +36,11 @@ class Score:
         return self.right.total() / count if count else 0.0
 
     def add(self, utterance: Utterance, body: Mapping[str, Any], world: World) -> list[str]:
-        """Count an answer; what differs from the expected one."""
-        expected = utterance.expect
+        """Count an answer, or a plan in its shape; what differs from the expected one."""
+        expected = utterance.outcome if "response" in body else utterance.expect
         found = differences(expected, body, world)
+        if found and "response" in body:
+            found.append(f"it says {body['response'][:150]!r}")
         self.total[utterance.kind] += 1
         self.right[utterance.kind] += not found
         self.confusion[expected["action_type"], str(body.get("action_type"))] += 1

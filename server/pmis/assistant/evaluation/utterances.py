@@ -26,6 +26,13 @@ class Utterance:
     expect: Mapping[str, Any]
     before: tuple[str, ...] = ()
     held_out: bool = False
+    refused: bool = False
+    """Whether it is understood as expected, and the rules refuse it: nothing is proposed then."""
+
+    @property
+    def outcome(self) -> Mapping[str, Any]:
+        """What comes of it when rules and policy have had their say."""
+        return {"action_type": "refuse"} if self.refused else self.expect
 
 
 def load_utterances() -> list[Utterance]:
@@ -33,7 +40,12 @@ def load_utterances() -> list[Utterance]:
     text = files("pmis.assistant.evaluation").joinpath("utterances.json").read_text("utf-8")
     return [
         Utterance(
-            one["class"], one["text"], one["expect"], tuple(one.get("before", ())), held_out=one.get("held_out", False)
+            one["class"],
+            one["text"],
+            one["expect"],
+            tuple(one.get("before", ())),
+            held_out=one.get("held_out", False),
+            refused=one.get("refused", False),
         )
         for one in json.loads(text)
     ]
@@ -52,7 +64,7 @@ def body_of(plan: Plan) -> dict[str, Any]:
             }
             for change in plan.changes
         ],
-        "questions": [{"kind": type(one).__name__, **_plain(one)} for one in plan.questions],
+        "questions": [_plain(one) for one in plan.questions],
     }
 
 

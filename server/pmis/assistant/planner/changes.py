@@ -299,6 +299,9 @@ class Builder:
     def _inferred(self, value: Value, target: Record) -> str:
         """The field that a value is for when none was named."""
         frame, item = self.frame, value.item
+        is_party = any(one.type == "party" for one in item.records)
+        if frame.statuses and is_party and self._status_key() == "awarded":
+            return "vendor"
         if frame.statuses:
             # "On hold until Friday", "on hold for Maria": what that is to change was not said.
             raise not_clear([f"{value.prep or ''} {item.value if item.kind == 'quote' else item.text}"])

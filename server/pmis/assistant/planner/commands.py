@@ -196,6 +196,9 @@ class Orders:
     ) -> list[PlannedChange]:
         if verb == "ask":
             raise not_clear([self.text])
+        if verb == "remove" and any(item.can("status", "running") and item.low.endswith("hold") for item in rest):
+            # "Remove P-001 from hold" takes nothing away but the hold.
+            verb = "set"
         if verb == "describe":
             verb, rest = "set", [Item("word", head.start, head.end, head.text, {"field": "description"}), *rest]
         if verb == "remind":

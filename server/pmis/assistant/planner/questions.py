@@ -153,6 +153,11 @@ _WONDERS: Final = re.compile(
 )
 _LAST: Final = 7
 """How many days back "recently" goes."""
+_POINTING: Final = frozenset({"code", "number", "id"})
+_LACKING: Final = re.compile(
+    r"\b(?:without|lacking|missing|with no|(?:have|has|having) no|unassigned|unowned|"
+    r"(?:don't|doesn't|do not|does not) have)\b"
+)
 FIRST_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _PLURAL: Final = ("package", "task", "party", "vendor", "customer", "approval")
 
@@ -209,6 +214,9 @@ class Asked:
         found: list[Record] = []
         pointers = self._pointers()
         direct = [item for item in pointers if not item.can("pronoun")]
+        if any(item.kind in _POINTING for item in direct):
+            # "Who works on P-001": beside a code, a single word is no title.
+            direct = [item for item in direct if item.kind != "name" or " " in item.text.strip()]
         for item in direct or pointers:
             if item.can("pronoun") or item.kind == "ordinal":
                 if item.can("pronoun") and not self._stands_alone(item):
@@ -456,6 +464,12 @@ class Asked:
         kinds = self._listed_types()
         if not kinds:
             return []
+        if lacks := _LACKING.search(self.low):
+            raise AskBackError(
+                "I cannot list what lacks something. Ask for all, or by status, person, vendor, amount or date.",
+                not_understood=[self.text[lacks.start() :].strip(" ?.!")],
+                offers=("Show my open tasks",),
+            )
         found: list[Question] = []
         count = _COUNT.search(self.low) is not None
         for kind, extra in kinds:

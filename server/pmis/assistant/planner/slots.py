@@ -160,17 +160,15 @@ class Walk:
         part = self.part
         if self.prep in _RANGING and part.ends_with_target:
             raise AskBackError("I take no ranges. Please name each record.", not_understood=[item.text])
-        inside = self.prep in ("of", "in", "on", "from", "for", "under", "within")
-        if (
-            inside
-            and part.targets
-            and part.ends_with_target
-            and _can_be(part.targets[-1], "task")
-            and _can_be(item, "package")
-        ):
+        last = part.targets[-1] if part.targets and part.ends_with_target else None
+        inside = self.prep in (None, "of", "in", "on", "from", "for", "under", "within")
+        if last is not None and inside and _can_be(last, "task") and _can_be(item, "package"):
             part.within.append(item)
-        else:
+        elif last is None or self.prep is not None or last.can("pronoun"):
             part.targets.append(item)
+        elif not _are_one(last, item):
+            # "P-001 works": two records that nothing joins are not both meant.
+            part.left.append(item)
         part.ends_with_target = True
         self.prep = None
 
@@ -200,6 +198,11 @@ class Walk:
 
 def _is_party(item: Item) -> bool:
     return bool(item.records) and all(one.type == "party" for one in item.records)
+
+
+def _are_one(item: Item, other: Item) -> bool:
+    """Whether both name the same record, as in "P-003 (Bridge inspection)"."""
+    return bool({one.named.id for one in item.records} & {one.named.id for one in other.records})
 
 
 def _can_be(item: Item, kind: str) -> bool:

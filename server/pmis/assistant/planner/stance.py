@@ -14,7 +14,7 @@ Kind = Literal["command", "question", "negated", "reported", "supposed", "tentat
 
 _COURTESY: Final = re.compile(
     r"(?:[\s,.:;!-]*(?:"
-    r"please|pls|plz|kindly|hi(?: there)?|hello|hey|dear (?:assistant|pmis|all|team)|good (?:morning|"
+    r"please|pls|plz|kindly|hi(?: there)?|hello|hallo|hey|dear (?:assistant|pmis|all|team)|good (?:morning|"
     r"afternoon|evening)|"
     r"assistant|pmis|bot|team|ok|okay|alright|all right|right|well|so|yes|yeah|yep|sure|great|perfect|cool|oh|um|uh|"
     r"(?:thanks|thank you)(?: very much| so much| a lot| again)?|thx|and|then|also|now|just|quickly|"

@@ -10,6 +10,7 @@ they have given it; the yes itself is given to the approval, by the person, and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -29,7 +30,6 @@ from pmis.assistant.state import BEFORE, NAMED, PLAN, State
 from pmis.assistant.work import Heard, Work
 from pmis.kit.canonical import canonical, sha256_hex
 from pmis.kit.errors import NotFoundError, PmisError
-from pmis.kit.ids import uuid7
 from pmis.ledger.idempotency import Answer, claim, claiming, settle
 from pmis.policy.access import Action, allowed, visible_projects
 from pmis.policy.approvers import Round
@@ -144,7 +144,7 @@ async def validate(state: State, runtime: Runtime[Work]) -> JsonObject:
         proposals.append(
             {
                 "target_id": str(change.target.id) if change.target else None,
-                "new_id": str(uuid7()),
+                "new_id": str(_new_id(work.turn_id, len(proposals))),
                 "project": str(change.project) if change.project else None,
                 "changes": [item],
                 "reason": change.reason or _in_own_words(work, state["query"]),
@@ -161,6 +161,12 @@ async def validate(state: State, runtime: Runtime[Work]) -> JsonObject:
             more=len(proposals),
         )
     return {"proposals": proposals}
+
+
+def _new_id(turn: UUID, place: int) -> UUID:
+    """The id of a record that a turn makes: the same however often it is begun again, and as new as the turn."""
+    rest = int.from_bytes(hashlib.sha256(f"{turn} {place}".encode()).digest()[:10], "big")
+    return UUID(int=(turn.int >> 80 << 80 | rest) & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 
 def _in_own_words(work: Work, query: str) -> str | None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pmis.assistant.plan import Plan
-    from pmis.assistant.work import Heard
-    from pmis.kit.db import Session
+    from pmis.assistant.work import Heard, Sessions
     from pmis.policy.access import Principal
 
 
@@ -16,16 +15,17 @@ class Grammar:
 
     name = "grammar"
 
-    async def plan(self, session: Session, principal: Principal, heard: Heard) -> Plan:
+    async def plan(self, sessions: Sessions, principal: Principal, heard: Heard) -> Plan:
         """The plan; never raises for anything that a person may say."""
         from pmis.assistant.planner import plan  # noqa: PLC0415 - few processes chat
 
-        return await plan(
-            heard.text,
-            session=session,
-            principal=principal,
-            now=heard.now,
-            zone=heard.zone,
-            project=heard.project,
-            before=heard.before,
-        )
+        async with sessions() as session:
+            return await plan(
+                heard.text,
+                session=session,
+                principal=principal,
+                now=heard.now,
+                zone=heard.zone,
+                project=heard.project,
+                before=heard.before,
+            )

@@ -25,6 +25,7 @@ from pmis.approval.propose import Outcome, Request, Wanted, diffs, judge, propos
 from pmis.approval.registry import NOUNS
 from pmis.assistant import turns
 from pmis.assistant.answers import Asking, answer, names_in, value_of, words
+from pmis.assistant.contained import contained
 from pmis.assistant.plan import Named, Plan, PlannedChange
 from pmis.assistant.state import BEFORE, NAMED, PLAN, State
 from pmis.assistant.work import Heard, Work
@@ -99,11 +100,12 @@ async def plan(state: State, runtime: Runtime[Work]) -> JsonObject:
         state["query"],
         work.clock.now(),
         zone,
+        work.public,
         NAMED.validate_python(project) if project else None,
         BEFORE.validate_python(before) if before else None,
     )
+    made = await work.planner.plan(lambda: work.database.read(work.reach), work.agent, heard)
     async with work.database.read(work.reach) as session:
-        made = await work.planner.plan(session, work.agent, heard)
         asking = Asking(work.person, heard.now, zone, work.public)
         findings: list[JsonObject] = []
         for question in made.questions:
@@ -212,14 +214,17 @@ async def arbitrate(state: State, runtime: Runtime[Work]) -> JsonObject:
 
 
 def _request(work: Work, state: State, proposal: JsonObject) -> Request:
-    impact, uncertainty = state["stated_impact"], state["stated_uncertainty"]
+    impact, stated = state["stated_impact"], state["stated_uncertainty"]
+    uncertainty = Level.parse(stated) if stated else None
+    if state["plan"]["unsure"]:
+        uncertainty = max(uncertainty or Level.HIGH, Level.HIGH)
     return Request(
         work.agent,
         work.source,
         work.correlation_id,
         reason=proposal["reason"],
         stated_impact=Level.parse(impact) if impact else None,
-        stated_uncertainty=Level.parse(uncertainty) if uncertainty else None,
+        stated_uncertainty=uncertainty,
     )
 
 
@@ -363,13 +368,14 @@ async def respond(state: State, runtime: Runtime[Work]) -> JsonObject:
         said.append("I did not understand: " + ", ".join(f"“{one}”" for one in made.not_understood) + ".")
     if made.offers:
         said.append("You could say: " + " ".join(f"“{one}”" for one in made.offers))
-    said += state["notices"]
+    said += [*state["notices"], made.notice]
     refused = kind == "refuse"
     routes = [Route(one["route"]) for one in proposals if one.get("route") and not refused]
     created = [one for one in proposals if one["outcome"] == "applied" and not one["target_id"]]
     return {
         "answer": {
-            "response": "\n\n".join(part for part in said if part) or "I have nothing to say to that.",
+            "response": contained("\n\n".join(part for part in said if part), work.public)
+            or "I have nothing to say to that.",
             "action_type": kind,
             "changes": [] if refused else [_change(one, item) for one in proposals for item in one["changes"]],
             "resource_created": _created(work, created[0]) if created else None,
@@ -379,7 +385,7 @@ async def respond(state: State, runtime: Runtime[Work]) -> JsonObject:
             "candidates": _candidates(made),
             "not_understood": list(made.not_understood),
             "offers": list(made.offers),
-            "planner": work.planner.name,
+            "planner": made.planner or work.planner.name,
         }
     }
 

@@ -146,6 +146,14 @@ class Plan:
     """The parts of the message that nothing was made of, in its own words."""
     offers: tuple[str, ...] = ()
     """What could be said instead, each a sentence that would be understood."""
+    notice: str = ""
+    """What the person should know about how this was planned: that a model failed, for one."""
+    planner: str = ""
+    """Who planned it, when it was not the planner that was asked."""
+    unsure: bool = False
+    """Whether it was made after reading what others wrote; its changes are then judged as of high uncertainty."""
+    usage: Mapping[str, Any] | None = None
+    """What it took: calls, tokens, milliseconds and tools, when a model was asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pmis.assistant import turns
 from pmis.assistant.acting import acting_for
 from pmis.assistant.answers import Asking
-from pmis.assistant.grammar import Grammar
+from pmis.assistant.providers import planner_of
 from pmis.assistant.turns import Answered, Said
 from pmis.assistant.work import TurnLimits, Work
 from pmis.kit.errors import UnavailableError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pmis.assistant.plan import Plan
     from pmis.assistant.state import State
     from pmis.assistant.turns import JsonObject, Turn
-    from pmis.assistant.work import Heard, Planner
+    from pmis.assistant.work import Heard, Planner, Sessions
     from pmis.kit.clock import Clock
     from pmis.kit.db import Database, Reach, Session
     from pmis.kit.settings import Settings
@@ -47,9 +47,9 @@ class Given:
     made: Plan
     name: str = "given"
 
-    async def plan(self, session: Session, principal: Principal, heard: Heard) -> Plan:
+    async def plan(self, sessions: Sessions, principal: Principal, heard: Heard) -> Plan:
         """The plan as it is; what runs it holds it to the rules."""
-        del session, principal, heard
+        del sessions, principal, heard
         return self.made
 
 
@@ -103,7 +103,9 @@ class Assistant:
         limits = TurnLimits(
             settings.assistant_seconds, settings.assistant_proposals_per_hour, settings.assistant_max_steps
         )
-        return cls(database, vault, clock, Grammar(), dsn=settings.app_dsn, public=settings.public, limits=limits)
+        return cls(
+            database, vault, clock, planner_of(settings), dsn=settings.app_dsn, public=settings.public, limits=limits
+        )
 
     async def close(self) -> None:
         """Close what was opened."""
@@ -269,7 +271,7 @@ class Assistant:
                 left=state["left"],
                 waiting=waiting,
                 proposals=sum(one["outcome"] not in (None, "refused") for one in state["proposals"]),
-                usage=None,
+                usage=state["plan"].get("usage"),
             )
             await session.commit()
         if not kept:

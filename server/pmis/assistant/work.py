@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from uuid import UUID
     from zoneinfo import ZoneInfo
@@ -25,9 +27,15 @@ class Heard:
     text: str
     now: datetime
     zone: ZoneInfo
+    public: str = ""
+    """Where people open PMIS: the only address to which an answer may lead."""
     project: Named | None = None
     """The project that the person works in, when they said so."""
     before: Before | None = None
+
+
+Sessions: TypeAlias = "Callable[[], AbstractAsyncContextManager[Session]]"
+"""Opens a session that reads what the person reaches; none is kept open while a model thinks."""
 
 
 class Planner(Protocol):
@@ -38,7 +46,7 @@ class Planner(Protocol):
         """By which it is told who planned."""
         ...
 
-    async def plan(self, session: Session, principal: Principal, heard: Heard) -> Plan:
+    async def plan(self, sessions: Sessions, principal: Principal, heard: Heard) -> Plan:
         """The plan; never raises for anything that a person may say."""
         ...
 

@@ -352,6 +352,32 @@ class Settings(BaseSettings):
     assistant_proposals_per_hour: int = Field(
         100, ge=0, le=10_000, description="How many changes the assistant may propose in an hour for one person."
     )
+    assistant_provider: Literal["none", "openai", "azure", "anthropic"] = Field(
+        "none",
+        description=(
+            "Whose model plans what the assistant does. Without one (`none`) a grammar does, and nothing leaves the "
+            "install; it also takes over whenever a model fails."
+        ),
+    )
+    assistant_model: str | None = Field(
+        None, description="The model's name; for Azure OpenAI the name of the deployment.", examples=["gpt-5-mini"]
+    )
+    assistant_model_seconds: float = Field(
+        20, gt=0, le=300, description="How long a model may take over one message, all its calls together."
+    )
+    assistant_model_calls: int = Field(6, ge=1, le=50, description="How often a model is called for one message.")
+    assistant_model_tokens: int = Field(
+        50_000, ge=1, description="How many tokens, read and written, a model may take for one message."
+    )
+    openai_api_key: SecretStr | None = Field(None, description="The key for OpenAI's API.")
+    openai_base_url: str | None = Field(None, description="Another address that speaks OpenAI's API.")
+    azure_openai_api_key: SecretStr | None = Field(None, description="The key for Azure OpenAI.")
+    azure_openai_endpoint: str | None = Field(
+        None, description="Where Azure OpenAI is.", examples=["https://example.openai.azure.com"]
+    )
+    azure_openai_api_version: str = Field("2024-10-21", description="The version of Azure OpenAI's API.")
+    anthropic_api_key: SecretStr | None = Field(None, description="The key for Anthropic's API.")
+    anthropic_base_url: str | None = Field(None, description="Another address that speaks Anthropic's API.")
     conversation_keep_days: int = Field(
         365,
         ge=1,
@@ -742,6 +768,9 @@ class Settings(BaseSettings):
         "metrics_token",
         "oidc_providers",
         "sentry_dsn",
+        "openai_api_key",
+        "azure_openai_api_key",
+        "anthropic_api_key",
         "otel_exporter_otlp_headers",
         "trusted_proxy_secret",
     )

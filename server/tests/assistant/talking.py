@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pmis.assistant.plan import Question
-    from pmis.assistant.work import Heard
-    from pmis.kit.db import Session
+    from pmis.assistant.work import Heard, Sessions
     from pmis.policy.access import Principal
     from tests.api.office import Office
 
@@ -26,9 +25,9 @@ class Scripted:
     heard: list[Heard] = field(default_factory=list["Heard"])
     name: str = "scripted"
 
-    async def plan(self, session: Session, principal: Principal, heard: Heard) -> Plan:
+    async def plan(self, sessions: Sessions, principal: Principal, heard: Heard) -> Plan:
         """The plan for these words."""
-        del session, principal
+        del sessions, principal
         self.heard.append(heard)
         return self.plans.get(heard.text, Plan("clarify", text="Say it otherwise.", not_understood=(heard.text,)))
 

@@ -1,0 +1,75 @@
+"""The chat models of OpenAI, Azure OpenAI and Anthropic, as the settings describe them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pmis.kit.settings import SettingsError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from pydantic import SecretStr
+
+    from pmis.kit.settings import Settings
+
+_MOST_WRITTEN: Final = 2000
+"""How many tokens one call may write: a plan is short."""
+
+
+def model_of(settings: Settings) -> BaseChatModel:
+    """The configured model; raises SettingsError when something that it needs is not set.
+
+    It is asked once for each call: what fails is planned by the grammar at once, as somebody waits.
+    """
+    name, seconds = _needed("ASSISTANT_MODEL", settings.assistant_model), settings.assistant_model_seconds
+    match settings.assistant_provider:
+        case "openai":
+            from langchain_openai import ChatOpenAI  # noqa: PLC0415 - loads slowly
+
+            return ChatOpenAI(
+                model=name,
+                api_key=_secret("OPENAI_API_KEY", settings.openai_api_key),
+                base_url=settings.openai_base_url,
+                timeout=seconds,
+                max_retries=0,
+                max_completion_tokens=_MOST_WRITTEN,
+                use_responses_api=False,
+            )
+        case "azure":
+            from langchain_openai import AzureChatOpenAI  # noqa: PLC0415 - loads slowly
+
+            return AzureChatOpenAI(
+                azure_deployment=name,
+                api_key=_secret("AZURE_OPENAI_API_KEY", settings.azure_openai_api_key),
+                azure_endpoint=_needed("AZURE_OPENAI_ENDPOINT", settings.azure_openai_endpoint),
+                api_version=settings.azure_openai_api_version,
+                timeout=seconds,
+                max_retries=0,
+                max_completion_tokens=_MOST_WRITTEN,
+            )
+        case "anthropic":
+            from langchain_anthropic import ChatAnthropic  # noqa: PLC0415 - loads slowly
+
+            return ChatAnthropic(
+                model_name=name,
+                api_key=_secret("ANTHROPIC_API_KEY", settings.anthropic_api_key),
+                base_url=settings.anthropic_base_url,
+                timeout=seconds,
+                max_retries=0,
+                max_tokens_to_sample=_MOST_WRITTEN,
+                stop=None,
+            )
+        case "none":
+            raise SettingsError("ASSISTANT_PROVIDER is none: there is no model.")
+
+
+def _needed(name: str, value: str | None) -> str:
+    if not value:
+        raise SettingsError(f"{name} is not set, and ASSISTANT_PROVIDER names a model that needs it.")
+    return value
+
+
+def _secret(name: str, value: SecretStr | None) -> SecretStr:
+    if value is None:
+        raise SettingsError(f"{name} is not set, and ASSISTANT_PROVIDER names a model that needs it.")
+    return value

@@ -1,0 +1,264 @@
+"""A planner that asks a model. The model is taken to be hostile: what it says becomes a plan, or nothing.
+
+It sees what was said to the assistant, and of records their values and references: no title, description, comment, mail
+or imported field, which others wrote and could address to it. What it calls is recorded and run as a plan like any;
+what it writes in prose is shown without addresses. When it fails, is late, costs too much or talks nonsense, the
+grammar plans, and the person is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pmis.assistant.answers import Asking, answer
+from pmis.assistant.contained import contained
+from pmis.assistant.plan import Plan, PlannedChange, Question
+from pmis.assistant.providers.prompts import SYSTEM, context_of
+from pmis.assistant.tools import LOOKING, PROPOSE, Propose
+from pmis.kit.errors import PmisError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, BaseMessage
+
+    from pmis.assistant.work import Heard, Planner, Sessions
+    from pmis.policy.access import Principal
+
+log = logging.getLogger("pmis.assistant")
+_SEEN: Final = {
+    *("id", "code", "version", "kind", "status", "amount", "currency", "number", "route", "created_at", "expires_at"),
+    *("owner_id", "vendor_id", "assignee_id", "package_id", "project_id", "target_type", "target_id"),
+    *("planned_start", "planned_end", "actual_start", "actual_end", "due_date"),
+}
+"""The fields of a record that a model is shown: none in which somebody writes what they like."""
+_MOST_ROWS: Final = 20
+_MOST_TOOLS: Final = 20
+_LONGEST: Final = 2000
+
+
+class AskBack(BaseModel):
+    """Ask the person something that has to be known first. Nothing is changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: Annotated[str, Field(min_length=1, max_length=_LONGEST)]
+
+
+class Decline(BaseModel):
+    """Say that this will not be done, such as deciding in somebody's place."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    why: Annotated[str, Field(min_length=1, max_length=_LONGEST)]
+
+
+_ASK_BACK: Final = "ask_back"
+_DECLINE: Final = "decline"
+
+
+class NonsenseError(Exception):
+    """What a model answered is nothing that can be planned with."""
+
+
+class SpentError(Exception):
+    """The model has taken more than it may for one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much a model may take for one message."""
+
+    seconds: float
+    calls: int
+    tokens: int
+
+
+@dataclass
+class _Draft:
+    """What a model has made so far."""
+
+    questions: list[Question] = field(default_factory=list["Question"])
+    changes: list[PlannedChange] = field(default_factory=list[PlannedChange])
+    asked: str = ""
+    declined: str = ""
+    looked: bool = False
+    calls: int = 0
+    read: int = 0
+    written: int = 0
+    tools: list[str] = field(default_factory=list[str])
+    """What it called, with what it was given or refused: for administrators, without values."""
+
+
+class ModelPlanner:
+    """Plans with a model, and without one whenever that fails."""
+
+    def __init__(self, name: str, connect: Callable[[], object], otherwise: Planner, budget: Budget) -> None:
+        """`connect` gives the model, when it is first asked; `otherwise` plans when the model does not."""
+        self._name = name
+        self._connect = connect
+        self._otherwise = otherwise
+        self._budget = budget
+        self._model: Any = None
+
+    @property
+    def name(self) -> str:
+        """The provider and its model."""
+        return self._name
+
+    async def plan(self, sessions: Sessions, principal: Principal, heard: Heard) -> Plan:
+        """The plan; never raises for what a model does."""
+        began, draft = time.monotonic(), _Draft()
+        failed = ""
+        try:
+            async with asyncio.timeout(self._budget.seconds):
+                made = await self._asked(sessions, principal, heard, draft)
+        except TimeoutError:
+            failed = "did not answer in time"
+        except SpentError:
+            failed = "took more than it may for one message"
+        except NonsenseError:
+            failed = "answered with nothing that I can use"
+        except PmisError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a provider's library raises, somebody waits for an answer
+            failed = "is not available"
+            log.warning("the model failed", extra={"model": self._name, "fault": type(error).__name__})
+        usage = {
+            "model": self._name,
+            "calls": draft.calls,
+            "tokens_read": draft.read,
+            "tokens_written": draft.written,
+            "milliseconds": round(1000 * (time.monotonic() - began)),
+            "tools": draft.tools[:_MOST_TOOLS],
+            "failed": failed or None,
+        }
+        if not failed:
+            return replace(made, usage=usage)  # pyright: ignore[reportPossiblyUnboundVariable] - nothing failed
+        made = await self._otherwise.plan(sessions, principal, heard)
+        notice = f"(The model {failed}; I answered without it.)"
+        return replace(made, notice=notice, planner=self._otherwise.name, usage=usage)
+
+    async def _asked(self, sessions: Sessions, principal: Principal, heard: Heard, draft: _Draft) -> Plan:
+        from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage  # noqa: PLC0415 - loads slowly
+
+        if self._model is None:
+            model = cast("BaseChatModel", await asyncio.to_thread(self._connect))
+            self._model = model.bind_tools(_described())  # pyright: ignore[reportUnknownMemberType] - partly untyped
+        messages: list[BaseMessage] = [SystemMessage(SYSTEM), HumanMessage(context_of(heard))]
+        prose = ""
+        for _ in range(self._budget.calls):
+            said = cast("AIMessage", await self._model.ainvoke(messages))
+            self._count(draft, said)
+            if said.invalid_tool_calls:
+                raise NonsenseError
+            if not said.tool_calls:
+                prose = str(said.text)
+                break
+            messages.append(said)
+            # What it looked up before was for itself; what it looks up last is the answer.
+            draft.questions.clear()
+            for call in said.tool_calls[:_MOST_TOOLS]:
+                told = await self._used(sessions, principal, heard, draft, call["name"], call["args"])
+                messages.append(ToolMessage(json.dumps(told, ensure_ascii=False), tool_call_id=call["id"] or ""))
+            if len(said.tool_calls) > _MOST_TOOLS:
+                raise NonsenseError
+            if draft.asked or draft.declined:
+                break
+        else:
+            if not draft.changes and not draft.questions:
+                raise SpentError
+        return self._made(draft, prose, heard)
+
+    def _count(self, draft: _Draft, said: AIMessage) -> None:
+        usage = said.usage_metadata
+        draft.calls += 1
+        draft.read += usage["input_tokens"] if usage else 0
+        draft.written += usage["output_tokens"] if usage else 0
+        if draft.read + draft.written > self._budget.tokens:
+            raise SpentError
+
+    @staticmethod
+    def _made(draft: _Draft, prose: str, heard: Heard) -> Plan:
+        if draft.declined:
+            return Plan("refuse", text=contained(draft.declined, heard.public))
+        if draft.asked:
+            return Plan("clarify", text=contained(draft.asked, heard.public))
+        if draft.changes:
+            return Plan("change", changes=tuple(draft.changes), unsure=draft.looked)
+        if draft.questions:
+            return Plan("answer", questions=tuple(draft.questions))
+        if not prose.strip():
+            raise NonsenseError
+        return Plan("answer", text=contained(prose[:_LONGEST], heard.public))
+
+    async def _used(
+        self,
+        sessions: Sessions,
+        principal: Principal,
+        heard: Heard,
+        draft: _Draft,
+        name: str,
+        arguments: Any,  # noqa: ANN401
+    ) -> dict[str, Any]:
+        """What a tool gives the model."""
+        asking = Asking(principal, heard.now, heard.zone or ZoneInfo("UTC"), heard.public)
+        try:
+            if name == _ASK_BACK:
+                draft.asked = AskBack.model_validate(arguments).question
+                return {}
+            if name == _DECLINE:
+                draft.declined = Decline.model_validate(arguments).why
+                return {}
+            async with sessions() as session:
+                if name == PROPOSE:
+                    plan = await Propose.model_validate(arguments).planned(session, asking)
+                    draft.changes += plan.changes
+                    draft.tools.append(name)
+                    return {"noted": "it is proposed when you are done"}
+                if name not in LOOKING:
+                    draft.tools.append("a tool that there is not")
+                    return {"refused": "there is no such tool"}
+                tool = LOOKING[name].model_validate(arguments)
+                question = await tool.question(session, asking)
+                found = await answer(session, asking, question)
+                draft.questions.append(question)
+                draft.looked = draft.looked or bool(found.rows)
+                draft.tools.append(name)
+                return {"found": len(found.rows) or len(found.evidence), "rows": [_shown(row) for row in found.rows]}
+        except ValidationError as error:
+            draft.tools.append(f"{name}: refused")
+            return {"refused": [f"{'/'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]}
+        except PmisError as error:
+            draft.tools.append(f"{name}: refused")
+            return {"refused": error.code}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The values and references of a record."""
+    return {name: value for name, value in row.items() if name in _SEEN and value is not None}
+
+
+def _described() -> list[dict[str, Any]]:
+    """The tools as every provider's library takes them."""
+    offered: dict[str, type[BaseModel]] = {**LOOKING, PROPOSE: Propose, _ASK_BACK: AskBack, _DECLINE: Decline}
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": name,
+                "description": " ".join((model.__doc__ or "").split()),
+                "parameters": model.model_json_schema(),
+            },
+        }
+        for name, model in offered.items()
+    ]

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pmis.assistant.providers import planner_of
-from pmis.kit.settings import load_settings
+from pmis.kit.settings import SettingsError, load_settings
 from tests.api.expect import ok
 from tests.assistant.models import Calls, Fails, Says, Script
 from tests.cli.conftest import Serving
@@ -230,6 +230,22 @@ class TestBudget:
         said = await talk.say("viewer", "What is overdue?")
         assert "took more than it may" in said["response"]
         assert len(one.asked) <= 6
+
+
+@pytest.mark.parametrize(
+    ("provider", "missing"),
+    [
+        ("openai", ("OPENAI_API_KEY",)),
+        ("azure", ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT")),
+        ("anthropic", ("ANTHROPIC_API_KEY",)),
+    ],
+)
+def test_what_a_provider_needs_is_said_before_anybody_asks(provider: str, missing: tuple[str, ...]):
+    settings = load_settings(embedded=False, environment="test", assistant_provider=provider)
+    with pytest.raises(SettingsError) as refused:
+        planner_of(settings)
+    for name in ("ASSISTANT_MODEL", *missing):
+        assert name in refused.value.detail
 
 
 async def test_without_a_provider_no_model_is_asked(talk: Talk, served: tuple[Script, str]):

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pmis.assistant.grammar import Grammar
 from pmis.assistant.providers.planning import Budget, ModelPlanner
+from pmis.kit.settings import SettingsError
 
 if TYPE_CHECKING:
     from pmis.assistant.work import Planner
     from pmis.kit.settings import Settings
 
 
+_NEEDED: Final = {
+    "openai": ("assistant_model", "openai_api_key"),
+    "azure": ("assistant_model", "azure_openai_api_key", "azure_openai_endpoint"),
+    "anthropic": ("assistant_model", "anthropic_api_key"),
+}
+
+
 def planner_of(settings: Settings) -> Planner:
-    """Who plans, as the settings say; the grammar is behind every model."""
-    if settings.assistant_provider == "none":
+    """Who plans, as the settings say; the grammar is behind every model.
+
+    Raises SettingsError, which names every variable that the provider needs and that is not set.
+    """
+    provider = settings.assistant_provider
+    if provider == "none":
         return Grammar()
+    missing = [name.upper() for name in _NEEDED[provider] if not getattr(settings, name)]
+    if missing:
+        raise SettingsError(f"ASSISTANT_PROVIDER is {provider}, and {' and '.join(missing)} must be set for it.")
 
     def connect() -> object:
         from pmis.assistant.providers.models import model_of  # noqa: PLC0415 - takes seconds to load
@@ -23,5 +38,4 @@ def planner_of(settings: Settings) -> Planner:
         return model_of(settings)
 
     budget = Budget(settings.assistant_model_seconds, settings.assistant_model_calls, settings.assistant_model_tokens)
-    name = f"{settings.assistant_provider}:{settings.assistant_model or 'no model named'}"
-    return ModelPlanner(name, connect, Grammar(), budget)
+    return ModelPlanner(f"{provider}:{settings.assistant_model}", connect, Grammar(), budget)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from pmis.kit.settings import SettingsError
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -17,18 +15,18 @@ _MOST_WRITTEN: Final = 2000
 
 
 def model_of(settings: Settings) -> BaseChatModel:
-    """The configured model; raises SettingsError when something that it needs is not set.
+    """The configured model, with everything set that it needs.
 
     It is asked once for each call: what fails is planned by the grammar at once, as somebody waits.
     """
-    name, seconds = _needed("ASSISTANT_MODEL", settings.assistant_model), settings.assistant_model_seconds
+    name, seconds = str(settings.assistant_model), settings.assistant_model_seconds
     match settings.assistant_provider:
         case "openai":
             from langchain_openai import ChatOpenAI  # noqa: PLC0415 - loads slowly
 
             return ChatOpenAI(
                 model=name,
-                api_key=_secret("OPENAI_API_KEY", settings.openai_api_key),
+                api_key=settings.openai_api_key,
                 base_url=settings.openai_base_url,
                 timeout=seconds,
                 max_retries=0,
@@ -40,8 +38,8 @@ def model_of(settings: Settings) -> BaseChatModel:
 
             return AzureChatOpenAI(
                 azure_deployment=name,
-                api_key=_secret("AZURE_OPENAI_API_KEY", settings.azure_openai_api_key),
-                azure_endpoint=_needed("AZURE_OPENAI_ENDPOINT", settings.azure_openai_endpoint),
+                api_key=settings.azure_openai_api_key,
+                azure_endpoint=settings.azure_openai_endpoint,
                 api_version=settings.azure_openai_api_version,
                 timeout=seconds,
                 max_retries=0,
@@ -52,7 +50,7 @@ def model_of(settings: Settings) -> BaseChatModel:
 
             return ChatAnthropic(
                 model_name=name,
-                api_key=_secret("ANTHROPIC_API_KEY", settings.anthropic_api_key),
+                api_key=cast("SecretStr", settings.anthropic_api_key),
                 base_url=settings.anthropic_base_url,
                 timeout=seconds,
                 max_retries=0,
@@ -60,16 +58,5 @@ def model_of(settings: Settings) -> BaseChatModel:
                 stop=None,
             )
         case "none":
-            raise SettingsError("ASSISTANT_PROVIDER is none: there is no model.")
-
-
-def _needed(name: str, value: str | None) -> str:
-    if not value:
-        raise SettingsError(f"{name} is not set, and ASSISTANT_PROVIDER names a model that needs it.")
-    return value
-
-
-def _secret(name: str, value: SecretStr | None) -> SecretStr:
-    if value is None:
-        raise SettingsError(f"{name} is not set, and ASSISTANT_PROVIDER names a model that needs it.")
-    return value
+            message = "there is no model"
+            raise ValueError(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import Row
 
 MAX_QUERY: Final = 10_000
+_USAGE_DAYS: Final = 30
 _EVENTS: Final = "text/event-stream"
 router = docs.RouteTable("assistant")
 
@@ -168,6 +170,26 @@ class SwitchOut(BaseModel):
     stopped_at: str | None
     stopped_by: str | None
     reason: str | None
+
+
+class UsageOfDay(BaseModel):
+    """What was done on a day (UTC) with a model, or without one."""
+
+    day: str
+    model: str | None
+    turns: int
+    proposals: int
+    calls: int
+    tokens_read: int
+    tokens_written: int
+    milliseconds: int
+    failed: int = Field(description="Turns in which the model failed, and the grammar answered.")
+
+
+class Usage(BaseModel):
+    """The last 30 days, the newest first."""
+
+    days: list[UsageOfDay]
 
 
 class SwitchOff(Input):
@@ -360,6 +382,19 @@ def _switch(row: Row | None) -> JsonObject:
     return {"stopped": at is not None, "stopped_at": at.isoformat() if at else None, "stopped_by": by, "reason": reason}
 
 
+async def get_usage(request: Request) -> Response:
+    """What the assistant did, and what models took."""
+    call = await caller(request)
+    require_known_parameters(request, frozenset())
+    authorize(call.principal, Action.ADMINISTER, None)
+    async with call.parts.database.read(call.reach) as session:
+        rows = await turns.usage_by_day(session, call.parts.clock.now() - timedelta(days=_USAGE_DAYS))
+    names = tuple(UsageOfDay.model_fields)
+    return json_answer(
+        {"days": [dict(zip(names, (str(row[0]), row[1], *map(int, row[2:])), strict=True)) for row in rows]}
+    )
+
+
 async def stop_assistant(request: Request) -> Response:
     """Stop every agent."""
     call = await caller(request)
@@ -487,6 +522,19 @@ docs.route(
     "/assistant",
     get_switch,
     docs.Spec("See whether the assistant works", "signed in", {200: SwitchOut}, docs.READ_REFUSALS),
+)
+docs.route(
+    router,
+    "GET",
+    "/assistant/usage",
+    get_usage,
+    docs.Spec(
+        "See what the assistant did, and what models took",
+        "signed in",
+        {200: Usage},
+        (401, 403, 422, 503),
+        description="For administrators of the instance. Nobody's words are in it, nor whose they were.",
+    ),
 )
 for _path, _endpoint, _summary, _body in (
     ("stop", stop_assistant, "Stop every agent", SwitchOff),

@@ -29,3 +29,6 @@ class Grammar:
                 project=heard.project,
                 before=heard.before,
             )
+
+    async def close(self) -> None:
+        """Nothing is held."""

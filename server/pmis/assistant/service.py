@@ -52,6 +52,9 @@ class Given:
         del sessions, principal, heard
         return self.made
 
+    async def close(self) -> None:
+        """Nothing is held."""
+
 
 class TooSlowError(UnavailableError):
     """The turn took longer than it may; what it had proposed stays proposed."""
@@ -109,6 +112,7 @@ class Assistant:
 
     async def close(self) -> None:
         """Close what was opened."""
+        await self._planner.close()
         await self._open.aclose()
         self._graph = self._saver = None
 

@@ -50,6 +50,10 @@ class Planner(Protocol):
         """The plan; never raises for anything that a person may say."""
         ...
 
+    async def close(self) -> None:
+        """Let go what is held between plans."""
+        ...
+
 
 @dataclass(frozen=True)
 class TurnLimits:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import typer
 
 from pmis.cli import options
-from pmis.cli.client import RefusedError, connected
+from pmis.cli.client import Listed, RefusedError, connected
 from pmis.cli.lookup import Lookup
 from pmis.cli.output import Column, Screen, listing
 from pmis.cli.output import as_json as print_json
@@ -29,6 +29,16 @@ _COLUMNS: Final = (
     Column("TURNS", lambda one, _: str(one["turns"]), right=True),
     Column("TITLE", lambda one, _: printable(str(one["title"])), flexible=True),
     Column("CONVERSATION", lambda one, _: str(one["id"])),
+)
+
+
+_USAGE: Final = (
+    Column("DAY (UTC)", lambda one, _: str(one["day"])),
+    Column("MODEL", lambda one, _: printable(str(one["model"] or "none")), flexible=True),
+    *(
+        Column(name.replace("_", " ").upper(), lambda one, _, name=name: f"{one[name]:,}", right=True)
+        for name in ("turns", "proposals", "calls", "tokens_read", "tokens_written", "failed")
+    ),
 )
 
 
@@ -183,6 +193,16 @@ def status(account: str | None = options.AS, as_json: bool = options.JSON) -> No
     """Show whether the assistant works, or who stopped it."""
     with connected(account, as_json=as_json) as api:
         _switch(api.get("assistant"), as_json=as_json)
+
+
+@app.command()
+def usage(account: str | None = options.AS, as_json: bool = options.JSON) -> None:
+    """Show what the assistant did and what models took, by day; for administrators of the instance."""
+    with connected(account, as_json=as_json) as api:
+        answer = api.get("assistant", "usage")
+        days = cast("list[Json]", answer.json["days"])
+        found = Listed(days, None, answer.body)
+        listing(found, _USAGE, Lookup(api), json=as_json, nothing="Nobody has talked with the assistant.")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +10,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
 import psycopg
 
 from pmis.api.app import create_app
@@ -142,7 +142,7 @@ def prepared(database: TestDatabase) -> Ground:
             seal(database)
             return records, office.a.prefix, person
 
-    records, prefix, person = anyio.run(seed)
+    records, prefix, person = asyncio.run(seed())
     return Ground(create_app(settings_for(database)), database, records, prefix, person)
 
 

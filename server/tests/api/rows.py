@@ -532,6 +532,7 @@ _REST: Final = [
         for method, way in (("GET", ""), ("GET", "/export"), ("POST", "/resume"), ("DELETE", ""))
     ),
     Row("GET", "/assistant", "", SIGNED_IN, SIGNED_IN),
+    Row("GET", "/assistant/usage", "", ROOT, SIGNED_IN),
     Row("POST", "/assistant/stop", "", ROOT, SIGNED_IN, body=said(reason="A test.")),
     Row("POST", "/assistant/start", "", ROOT, SIGNED_IN, body=said()),
     Row("GET", "/auth/providers", "", EVERYBODY, EVERYBODY),

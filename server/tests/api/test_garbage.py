@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -9,7 +10,6 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio
 import pytest
 from starlette.requests import Request as Received  # noqa: TC002 - FastAPI reads the annotation at run time
 from starlette.responses import Response
@@ -69,7 +69,7 @@ def throwing(judge: Judge, names: Iterable[str], *, nowhere: bool = False, strid
             for request in dump.nowhere() if nowhere else ():
                 await throw(judge, request, token)
 
-    anyio.run(everything)
+    asyncio.run(everything())
 
 
 async def _cursor(dump: Dump, name: str, token: str) -> str | None:

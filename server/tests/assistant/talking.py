@@ -31,6 +31,9 @@ class Scripted:
         self.heard.append(heard)
         return self.plans.get(heard.text, Plan("clarify", text="Say it otherwise.", not_understood=(heard.text,)))
 
+    async def close(self) -> None:
+        """Nothing is held."""
+
 
 @dataclass
 class Talk:

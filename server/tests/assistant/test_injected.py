@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import pytest
 
-from pmis.assistant.providers import planner_of, planning
+from pmis.assistant.providers import planning
 from tests.assistant.models import Calls, Says, Script
+from tests.assistant.test_providers import planning as asking
 from tests.assistant.test_providers import settings_of
 from tests.cli.conftest import Serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from uuid import UUID
 
     from starlette.requests import Request
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
     from tests.assistant.talking import Talk
 
-# See test_providers.
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.anyio
 CARRIERS: Final = ("title", "description", "data", "task title", "task description", "comment", "party", "reason")
 PARTS: Final = 4
 
@@ -71,11 +71,11 @@ class Obedient(Script):
 
 
 @pytest.fixture
-def model(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Obedient]:
+async def model(talk: Talk) -> AsyncIterator[Obedient]:
     script = Obedient()
     with Serving(script.app()) as server:
-        monkeypatch.setattr(talk.office.parts.assistant, "_planner", planner_of(settings_of(server.url, "openai")))
-        yield script
+        async with asking(talk, settings_of(server.url, "openai")):
+            yield script
 
 
 async def planted(talk: Talk, text: str) -> tuple[str, Mapping[str, UUID]]:

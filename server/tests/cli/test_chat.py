@@ -53,6 +53,14 @@ def test_a_conversation_line_by_line_then_listed_shown_exported_and_deleted(pmis
     assert pmis("chat", "delete", newest["id"], "--as", "viewer").out == "Deleted, with 2 turns.\n"
 
 
+def test_what_it_did_is_shown_to_administrators(pmis: Pmis):
+    pmis("chat", "say", "What is overdue?", "--as", "viewer")
+    shown = pmis("chat", "usage", "--as", "admin")
+    assert "TOKENS READ" in shown.out, shown.err
+    assert "none" in shown.out
+    assert pmis("chat", "usage", "--as", "viewer").code == 1
+
+
 def test_only_an_administrator_stops_it_and_everybody_is_told_why(pmis: Pmis):
     assert pmis("chat", "status", "--as", "viewer").out == "The assistant works.\n"
     assert pmis("chat", "stop", "--as", "viewer").code == 1

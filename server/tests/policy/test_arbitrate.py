@@ -110,6 +110,14 @@ class TestLevels:
         assert text in reason(higher, "stated.impact").text
         assert reason(higher, "stated.uncertainty").facts == {"stated_uncertainty": stated.word}
 
+    def test_the_facts_that_it_tells_are_those_it_judged(self):
+        judged = facts("patch", "party", fields=["data", "email"])
+        told = arbitrate(judged, POLICY).facts
+        assert dict(told) == judged.to_json()
+        assert len(told) == len(judged.to_json())
+        assert told["fields"] == ["data", "email"]
+        assert repr(told) == repr(judged.to_json())
+
     def test_the_heaviest_field_counts_and_is_named(self):
         decision = arbitrate(facts("patch", "party", fields=["data", "email", "name"]), POLICY)
         said = reason(decision, "base.party.fields")

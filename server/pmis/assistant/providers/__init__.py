@@ -9,6 +9,7 @@ from pmis.assistant.providers.planning import Budget, ModelPlanner
 from pmis.kit.settings import SettingsError
 
 if TYPE_CHECKING:
+    from pmis.assistant.providers.models import Connected
     from pmis.assistant.work import Planner
     from pmis.kit.settings import Settings
 
@@ -32,7 +33,7 @@ def planner_of(settings: Settings) -> Planner:
     if missing:
         raise SettingsError(f"ASSISTANT_PROVIDER is {provider}, and {' and '.join(missing)} must be set for it.")
 
-    def connect() -> object:
+    def connect() -> Connected:
         from pmis.assistant.providers.models import model_of  # noqa: PLC0415 - takes seconds to load
 
         return model_of(settings)

@@ -26,11 +26,11 @@ from pmis.assistant.tools import LOOKING, PROPOSE, Propose
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
 
+    from pmis.assistant.providers.models import Connected
     from pmis.assistant.work import Heard, Planner, Sessions
     from pmis.policy.access import Principal
 
@@ -102,13 +102,14 @@ class _Draft:
 class ModelPlanner:
     """Plans with a model, and without one whenever that fails."""
 
-    def __init__(self, name: str, connect: Callable[[], object], otherwise: Planner, budget: Budget) -> None:
+    def __init__(self, name: str, connect: Callable[[], Connected], otherwise: Planner, budget: Budget) -> None:
         """`connect` gives the model, when it is first asked; `otherwise` plans when the model does not."""
         self._name = name
         self._connect = connect
         self._otherwise = otherwise
         self._budget = budget
         self._model: Any = None
+        self._let_go: Callable[[], Awaitable[None]] | None = None
 
     @property
     def name(self) -> str:
@@ -120,6 +121,9 @@ class ModelPlanner:
         began, draft = time.monotonic(), _Draft()
         failed = ""
         try:
+            if self._model is None:
+                # Its library takes seconds to load, once in a process: nobody's time to think.
+                await self._load()
             async with asyncio.timeout(self._budget.seconds):
                 made = await self._asked(sessions, principal, heard, draft)
         except TimeoutError:
@@ -148,12 +152,19 @@ class ModelPlanner:
         notice = f"(The model {failed}; I answered without it.)"
         return replace(made, notice=notice, planner=self._otherwise.name, usage=usage)
 
+    async def close(self) -> None:
+        """Let the connections to the provider go."""
+        if self._let_go is not None:
+            await self._let_go()
+        self._model = self._let_go = None
+
+    async def _load(self) -> None:
+        model, self._let_go = await asyncio.to_thread(self._connect)
+        self._model = model.bind_tools(_described())  # pyright: ignore[reportUnknownMemberType] - partly untyped
+
     async def _asked(self, sessions: Sessions, principal: Principal, heard: Heard, draft: _Draft) -> Plan:
         from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage  # noqa: PLC0415 - loads slowly
 
-        if self._model is None:
-            model = cast("BaseChatModel", await asyncio.to_thread(self._connect))
-            self._model = model.bind_tools(_described())  # pyright: ignore[reportUnknownMemberType] - partly untyped
         messages: list[BaseMessage] = [SystemMessage(SYSTEM), HumanMessage(context_of(heard))]
         prose = ""
         for _ in range(self._budget.calls):

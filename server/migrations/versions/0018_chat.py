@@ -50,6 +50,7 @@ create table chat.turn (
 );
 create unique index turn_key on chat.turn (person_id, key) where key is not null;
 create index turn_of_person on chat.turn (person_id, began_at);
+create index turn_by_time on chat.turn (began_at);
 create index turn_ended on chat.turn (ended_at) where ended_at is not null;
 grant select, insert, update, delete on chat.conversation, chat.turn to pmis_app;
 

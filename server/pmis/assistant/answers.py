@@ -404,20 +404,31 @@ async def _waiting(session: Session, asking: Asking, question: WaitingFor) -> Fi
     records = [Named("approval", a.id, a.label) for a in approvals]
     if question.count:
         return Finding(head + ".", evidence, records)
-    lines = [f"- {a.label}: {_does(a)} (proposed by {a.proposer.name}, {a.route})" for a in approvals]
+    names = await _names_of(session, approvals)
+    lines = [f"- {a.label}: {_does(a, names)} (proposed by {a.proposer.name}, {a.route})" for a in approvals]
     return Finding("\n".join([head + ":", *lines]), evidence, records)
 
 
-def _does(approval: Approval) -> str:
+def _does(approval: Approval, names: Mapping[str, str]) -> str:
     """What an approval would change, in a few words."""
     told = [
-        f"{words(diff.field)} {_plain(diff.before)} → {_plain(diff.after)}"
+        f"{words(diff.field)} {_named(diff.before, names)} → {_named(diff.after, names)}"
         if diff.field not in NOUNS[record.target_type].secret_fields
         else f"{words(diff.field)} (protected)"
         for record in approval.diff
         for diff in record.fields
     ]
     return "; ".join(told[:4]) or approval.diff[0].operation if approval.diff else approval.route
+
+
+def _named(value: object, names: Mapping[str, str]) -> str:
+    return names.get(value, value) if isinstance(value, str) else _plain(value)
+
+
+async def _names_of(session: Session, approvals: Sequence[Approval]) -> dict[str, str]:
+    """What those are called to whom approvals refer."""
+    diffs = [diff for approval in approvals for record in approval.diff for diff in record.fields]
+    return await names_in(session, [{diff.field: value} for diff in diffs for value in (diff.before, diff.after)])
 
 
 def _plain(value: object) -> str:
@@ -439,7 +450,9 @@ async def _decisions(session: Session, asking: Asking, question: Decisions) -> F
         )
     told: list[str] = []
     evidence: list[Evidence] = []
-    for approval in _seen(asking, rows):
+    approvals = _seen(asking, rows)
+    names = await _names_of(session, approvals)
+    for approval in approvals:
         if question.status is not None and not any(
             change.patch.get("status") == question.status for change in approval.changes
         ):
@@ -449,7 +462,7 @@ async def _decisions(session: Session, asking: Asking, question: Decisions) -> F
                 continue
             why = f" (“{verdict.reason}”)" if verdict.reason else ""
             told.append(
-                f"{verdict.name} {_VERDICTS[verdict.verdict]} {_does(approval)} on {asking.day(verdict.at)}{why}"
+                f"{verdict.name} {_VERDICTS[verdict.verdict]} {_does(approval, names)} on {asking.day(verdict.at)}{why}"
             )
         if approval.verdicts:
             identity = str(approval.id)

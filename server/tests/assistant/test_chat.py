@@ -224,6 +224,14 @@ class TestAnswers:
         assert f"{who} approved" in said["response"]
         assert "Looks right." in said["response"]
 
+    async def test_who_is_meant_is_named_and_not_numbered(self, talk: Talk):
+        package = await talk.package()
+        await talk.submit(package)
+        await talk.change("analyst", patch(package, owner_id=str(talk.office.person("operator"))))
+        waits = await talk.ask("admin2", WaitingFor())
+        assert "owner nothing → Operator" in waits["response"]
+        assert str(talk.office.person("operator")) not in waits["response"]
+
     async def test_what_changed_and_the_history_of_a_field(self, talk: Talk):
         start = talk.office.parts.clock.now()
         package = await talk.package("First title")

@@ -15,6 +15,7 @@ import pytest
 
 from pmis.assistant.plan import Plan
 from pmis.assistant.state import PLAN
+from tests.api.office import open_office
 from tests.assistant.talking import Talk, new, patch
 from tests.builders import SECRET
 
@@ -22,9 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from pmis.assistant.plan import Named
+    from tests.api.office import Office
+    from tests.conftest import TestDatabase
 
 pytestmark = pytest.mark.anyio
 SEEDS: Final = 100
+
+
+@pytest.fixture(scope="module")
+async def office(make_database: Callable[[str], TestDatabase]) -> AsyncIterator[Office]:
+    """An office of its own: what hundreds of turns propose would wait for people of other tests, and spend budgets."""
+    async with open_office(make_database("killed")) as office:
+        yield office
 
 
 @dataclass

@@ -7,7 +7,6 @@ share it.
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,6 @@ import psycopg
 from psycopg import sql
 
 from pmis.ops import postgres as pg
-from pmis.ops.process import current_user, named_user, stop
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -64,23 +62,6 @@ class Cluster:
 @contextmanager
 def start(folder: Path) -> Generator[Cluster]:
     """Create and run a cluster in an empty folder, and stop it at the end."""
-    user = named_user("nobody") if os.geteuid() == 0 else current_user()
-    folder.chmod(0o711)
-    if user.uid != os.geteuid():
-        os.chown(folder, user.uid, user.gid)
-    server = pg.EmbeddedPostgres(
-        folder=folder / "postgres",
-        sockets=pg.socket_folder(folder / "sockets", user, ".s.PGSQL.65535.lock"),
-        passwords=pg.generate_passwords(),
-        user=user,
-        copies=folder / "binaries",
-        extra={"max_connections": "200", "log_line_prefix": f"{LOG_PREFIX}%d|%p|"},
-    )
-    server.prepare()
-    log = folder / "postgres.log"
-    pid = server.start(log)
-    try:
-        server.bootstrap()
+    extra = {"max_connections": "200", "log_line_prefix": f"{LOG_PREFIX}%d|%p|"}
+    with pg.temporary(folder, extra) as (server, pid, log):
         yield Cluster(server, log, pid)
-    finally:
-        stop(pid, pg.STOP_STEPS)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
+import psycopg
+
 from pmis.assistant.evaluation import Score, load_utterances, load_world
 from pmis.kit.db import in_transaction
 from pmis.kit.errors import UnavailableError
@@ -23,7 +25,6 @@ from pmis.kit.settings import load_settings
 from pmis.ops import postgres as pg
 from pmis.ops.console import Console, vault_of
 from pmis.ops.migrate import upgrade_database
-from pmis.ops.process import current_user, named_user, stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -117,10 +118,11 @@ def _served(world: World) -> Generator[str]:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="pmis-eval-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        server = stack.enter_context(_postgres(folder))
+        server, _, _ = stack.enter_context(pg.temporary(folder))
+        with psycopg.connect(server.url(pg.ADMIN, "postgres"), autocommit=True) as connection:
+            pg.create_database(connection, _NAME)
         upgrade_database(server.url(pg.OWNER, _NAME))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = pg.free_port()
         environment = {
             "DATABASE_URL": server.url(pg.APP, _NAME),
             "SECRET_KEY": secrets.token_urlsafe(48),
@@ -157,32 +159,6 @@ def _people(settings: Settings, world: World) -> None:
                 await console.member(UUID(world.ids[f"project:{project}"]), made.id, *roles)
 
     in_transaction(settings.app_dsn, work)
-
-
-@contextmanager
-def _postgres(folder: Path) -> Generator[pg.EmbeddedPostgres]:
-    user = named_user("nobody") if os.geteuid() == 0 else current_user()
-    folder.chmod(0o711)
-    if user.uid != os.geteuid():
-        os.chown(folder, user.uid, user.gid)
-    server = pg.EmbeddedPostgres(
-        folder=folder / "postgres",
-        sockets=pg.socket_folder(folder / "sockets", user, ".s.PGSQL.65535.lock"),
-        passwords=pg.generate_passwords(),
-        user=user,
-        copies=folder / "binaries",
-    )
-    server.prepare()
-    pid = server.start(folder / "postgres.log")
-    try:
-        server.bootstrap()
-        import psycopg  # noqa: PLC0415 - loads slowly
-
-        with psycopg.connect(server.url(pg.ADMIN, "postgres"), autocommit=True) as connection:
-            pg.create_database(connection, _NAME)
-        yield server
-    finally:
-        stop(pid, pg.STOP_STEPS)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

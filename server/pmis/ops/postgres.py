@@ -16,15 +16,26 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, LiteralString
 from urllib.parse import quote
 
-from pmis.ops.process import HAS_PROC, EmbeddedServerError, User, can_use, command_as, current_user, stop, working_in
+from pmis.ops.process import (
+    HAS_PROC,
+    EmbeddedServerError,
+    User,
+    can_use,
+    command_as,
+    current_user,
+    named_user,
+    stop,
+    working_in,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from psycopg import Connection
 
@@ -323,6 +334,31 @@ class EmbeddedPostgres:
         if answer.returncode:
             raise EmbeddedServerError(f"The database files could not be created: {answer.stderr.strip()}")
         fresh.rename(self.folder)
+
+
+@contextmanager
+def temporary(folder: Path, extra: Mapping[str, str] | None = None) -> Generator[tuple[EmbeddedPostgres, int, Path]]:
+    """A server in an empty folder, with its pid and its log; it is stopped at the end, the folder stays."""
+    user = named_user("nobody") if os.geteuid() == 0 else current_user()
+    folder.chmod(0o711)
+    if user.uid != os.geteuid():
+        os.chown(folder, user.uid, user.gid)
+    server = EmbeddedPostgres(
+        folder=folder / "postgres",
+        sockets=socket_folder(folder / "sockets", user, ".s.PGSQL.65535.lock"),
+        passwords=generate_passwords(),
+        user=user,
+        copies=folder / "binaries",
+        extra=dict(extra or {}),
+    )
+    server.prepare()
+    log = folder / "postgres.log"
+    pid = server.start(log)
+    try:
+        server.bootstrap()
+        yield server, pid, log
+    finally:
+        stop(pid, STOP_STEPS)
 
 
 def create_login(connection: Connection, name: str, password: str) -> None:

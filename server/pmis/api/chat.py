@@ -211,6 +211,14 @@ def _person(call: Call) -> UUID:
     return person
 
 
+def _conversation(text: str) -> UUID:
+    """The id that names a conversation; raises NotFoundError for what is none."""
+    identity = uuid_or_none(text)
+    if identity is None:
+        raise NotFoundError("There is no such conversation.")
+    return identity
+
+
 async def chat(request: Request) -> Response:
     """Say something to the assistant."""
     call = await caller(request)
@@ -220,11 +228,7 @@ async def chat(request: Request) -> Response:
     key = require_key(header) if header is not None else None
     body = await request.body()
     message = parse_input(ChatMessage, body)
-    conversation = None
-    if message.conversation_id is not None:
-        conversation = uuid_or_none(message.conversation_id)
-        if conversation is None:
-            raise NotFoundError("There is no such conversation.")
+    conversation = _conversation(message.conversation_id) if message.conversation_id is not None else None
     said = Said(
         _person(call),
         message.model_dump(mode="json", exclude_none=True),
@@ -294,9 +298,7 @@ def _head(row: Row) -> JsonObject:
 
 
 async def _whole(call: Call, conversation_id: str) -> JsonObject:
-    identity = uuid_or_none(conversation_id)
-    if identity is None:
-        raise NotFoundError("There is no such conversation.")
+    identity = _conversation(conversation_id)
     async with call.parts.database.read(call.reach) as session:
         head, found = await turns.transcript(session, _person(call), identity)
     return {
@@ -346,9 +348,7 @@ async def resume_conversation(request: Request, conversation_id: str) -> Respons
     """Go on with the last message: its process died, or the caller has given the yes that it waits for."""
     call = await caller(request)
     require_plain_write(request)
-    identity = uuid_or_none(conversation_id)
-    if identity is None:
-        raise NotFoundError("There is no such conversation.")
+    identity = _conversation(conversation_id)
     _person(call)
     return await _answered(request, call, await call.parts.assistant.take_up(_asker(call), identity))
 
@@ -357,13 +357,11 @@ async def delete_conversation(request: Request, conversation_id: str) -> Respons
     """Delete a conversation."""
     call = await caller(request)
     require_plain_write(request)
-    identity = uuid_or_none(conversation_id)
-    if identity is None:
-        raise NotFoundError("There is no such conversation.")
+    identity = _conversation(conversation_id)
     async with call.parts.database.write(call.reach) as session:
         gone = await turns.forget(session, _person(call), identity)
         await session.commit()
-    return json_answer({"deleted": len(gone)})
+    return json_answer({"deleted": gone})
 
 
 async def get_switch(request: Request) -> Response:

@@ -29,7 +29,7 @@ from pmis.assistant.contained import contained
 from pmis.assistant.plan import Named, Plan, PlannedChange
 from pmis.assistant.state import BEFORE, NAMED, PLAN, State
 from pmis.assistant.work import Heard, Work
-from pmis.kit.canonical import canonical, sha256_hex
+from pmis.kit.canonical import canonical
 from pmis.kit.errors import NotFoundError, PmisError
 from pmis.ledger.idempotency import Answer, claim, claiming, settle
 from pmis.policy.access import Action, allowed, visible_projects
@@ -200,7 +200,7 @@ async def arbitrate(state: State, runtime: Runtime[Work]) -> JsonObject:
             except PmisError as error:
                 if error.retry_after is not None:
                     raise
-                proposal["refusal"], proposal["allowed"] = error.detail, error.extra.get("allowed")
+                proposal["refusal"] = error.detail
                 continue
             decision = judged.decision
             round_ = Round(steps=decision.steps, order=decision.order, at=session.now, proposers=frozenset())
@@ -252,7 +252,7 @@ async def execute(state: State, runtime: Runtime[Work]) -> JsonObject:
     proposals = [dict(one) for one in state["proposals"]]
     proposal = proposals[at]
     key = f"chat:{work.turn_id}:{at}"
-    print_ = bytes.fromhex(sha256_hex(canonical({"changes": proposal["changes"], "id": proposal["new_id"]})))
+    print_ = hashlib.sha256(canonical({"changes": proposal["changes"], "id": proposal["new_id"]}).encode()).digest()
     async with work.database.write(work.reach, claiming(work.agent.ref, key, print_)) as session:
         held = await claim(session, work.agent.ref, key, print_, begun=True)
         if not isinstance(held, Answer):
@@ -305,7 +305,7 @@ async def verify(state: State, runtime: Runtime[Work]) -> JsonObject:
                     notices.append("The approval of this proposal could not be read back. Tell an administrator.")
                     continue
                 # Also after the person's yes, or somebody's decision: what became of it is said as it is.
-                proposal["outcome"] = {"pending": "pending", WAITS: WAITS}.get(approval.status, approval.status)
+                proposal["outcome"] = approval.status
     return {"proposals": proposals, "notices": notices}
 
 

@@ -147,10 +147,7 @@ async def _conversation(session: WriteSession, said: Said) -> UUID:
 async def _again(session: WriteSession, said: Said, row: Row, lease: timedelta) -> Turn | Answered:
     identity, conversation, number, attempt, asked, status, until, answer, print_, access, began = row
     if bytes(print_ or b"") != said.fingerprint:
-        raise KeyReusedError(
-            "This Idempotency-Key was used for a different request. Use a new key for each request; "
-            "repeat the same key only to retry the very same one."
-        )
+        raise KeyReusedError
     if answer is not None:
         if access != said.access:
             raise ForbiddenError("Your rights have changed since this was answered. Ask again under a new key.")
@@ -303,15 +300,13 @@ async def transcript(session: Session, person_id: UUID, conversation: UUID) -> t
     return head, turns
 
 
-async def forget(session: WriteSession, person_id: UUID, conversation: UUID) -> list[UUID]:
-    """Delete a conversation of the person's with its turns, whose ids it says; raises NotFoundError.
+async def forget(session: WriteSession, person_id: UUID, conversation: UUID) -> int:
+    """Delete a conversation of the person's, and say how many turns it had; raises NotFoundError.
 
     What was proposed in it stays: that is in the log.
     """
-    await transcript(session, person_id, conversation)
-    rows = await session.all(
-        "delete from chat.turn where conversation_id = %s returning id",
-        (conversation,),
-    )
-    await session.execute("delete from chat.conversation where id = %s", (conversation,))
-    return [row[0] for row in rows]
+    own = (conversation, person_id)
+    gone = await session.execute("delete from chat.turn where conversation_id = %s and person_id = %s", own)
+    if not await session.execute("delete from chat.conversation where id = %s and person_id = %s", own):
+        raise NotFoundError("There is no such conversation.")
+    return gone

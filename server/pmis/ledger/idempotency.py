@@ -31,6 +31,13 @@ class KeyReusedError(PmisError):
     status = 422
     title = "This key belongs to another request"
 
+    def __init__(self) -> None:
+        """Say what keys are for."""
+        super().__init__(
+            "This Idempotency-Key was used for a different request. Use a new key for each request; "
+            "repeat the same key only to retry the very same one."
+        )
+
 
 class MalformedKeyError(InvalidInputError):
     """The header is empty, too long or not printable ASCII."""
@@ -101,10 +108,7 @@ async def claim(session: WriteSession, actor: str, key: str, print_: bytes, *, b
         return await claim(session, actor, key, print_)
     known, status, body, headers, project_id, access = row
     if bytes(known) != print_:
-        raise KeyReusedError(
-            "This Idempotency-Key was used for a different request. Use a new key for each request; "
-            "repeat the same key only to retry the very same one."
-        )
+        raise KeyReusedError
     return Answer(status, bytes(body), json.loads(headers), project_id, access)
 
 

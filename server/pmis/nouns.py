@@ -11,6 +11,7 @@ from pmis.comment.noun import COMMENTS
 from pmis.email.models import EMAILS
 from pmis.identity.invitations import INVITATIONS
 from pmis.identity.noun import DELEGATIONS, MEMBERSHIPS, PEOPLE
+from pmis.memory.noun import MEMORIES
 from pmis.package.noun import PACKAGE_TYPES, PACKAGES
 from pmis.party.noun import PARTIES
 from pmis.project.noun import PROJECTS
@@ -33,6 +34,7 @@ GOVERNED: Final[tuple[AnyNoun, ...]] = (
     PACKAGES,
     TASKS,
     COMMENTS,
+    MEMORIES,
 )
 PROJECTIONS: Final[tuple[AnyProjection, ...]] = (*GOVERNED, APPROVALS, EMAILS, ESCALATIONS)
 

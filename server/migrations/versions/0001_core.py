@@ -427,6 +427,7 @@ LOCK_ORDER = (
     "package",
     "task",
     "comment",
+    "memory",  # whose table comes with 0017: a function's tables are looked for when it runs
 )
 
 

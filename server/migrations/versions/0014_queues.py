@@ -19,9 +19,9 @@ language sql immutable strict parallel safe
 return case
     when p_kind in ('mail.file', 'notify.approval') then 'prompt'
     when p_kind in ('notify.mail', 'notify.invitation', 'notify.refresh_reused') then 'post'
-    when p_kind = 'webhook.deliver' then 'outside'
+    when p_kind in ('webhook.deliver', 'memory.embed') then 'outside'
     when p_kind in ('tasks.check_overdue', 'upkeep.prune', 'notify.prune', 'approvals.expire', 'approvals.escalate',
-        'approvals.remind', 'invitations.expire', 'assistant.prune') then 'long'
+        'approvals.remind', 'invitations.expire', 'assistant.prune', 'memory.upkeep') then 'long'
     else 'default'
 end;
 create index job_to_hand_out on jobs.job (jobs.queue_of(kind), due_at, id) where status in ('queued', 'waiting');

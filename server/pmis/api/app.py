@@ -42,6 +42,7 @@ from pmis.api.proxy import Proxies
 from pmis.api.resources import Routes
 from pmis.comment.resource import RESOURCE as COMMENTS
 from pmis.identity.resource import DELEGATED, MEMBERS
+from pmis.memory.resource import RESOURCE as MEMORIES
 from pmis.package.resource import RESOURCE as PACKAGES
 from pmis.package.resource import TYPES
 from pmis.party.resource import CUSTOMERS, VENDORS
@@ -67,6 +68,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     CUSTOMERS,
     VENDORS,
     COMMENTS,
+    MEMORIES,
     MEMBERS,
     DELEGATED,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pmis.kit.text import SEALED
+from pmis.kit.text import is_sealed
 from pmis.ledger.vault import PREFIX
 from pmis.policy.access import Role
 
@@ -24,13 +24,10 @@ _SEEN_BY: Final = {
     "contacts": frozenset(Role),
     "credential": frozenset[Role](),
     "invited_address": frozenset({Role.ADMIN, Role.EXECUTIVE, Role.AUDITOR}),
+    "text": frozenset(Role),
 }
 """The fields that hold references, and who sees what lies behind them. A reference anywhere else stays closed: whoever
 got hold of one must not be able to have it opened by writing it into a field of their own."""
-
-
-def _is_ref(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return isinstance(value, str) and SEALED.fullmatch(value) is not None
 
 
 def _refs(value: Any) -> Iterable[str]:  # noqa: ANN401 - any JSON value
@@ -39,7 +36,7 @@ def _refs(value: Any) -> Iterable[str]:  # noqa: ANN401 - any JSON value
     if isinstance(value, list):
         for item in cast("list[Any]", value):
             yield from _refs(item)
-    elif _is_ref(value):
+    elif is_sealed(value):
         yield value
 
 
@@ -52,7 +49,7 @@ def _opened(value: Any, values: dict[str, Any], visible: frozenset[Role], name: 
         return {key: _opened(item, values, visible, names.get(key, key)) for key, item in record.items()}
     if isinstance(value, list):
         return [_opened(item, values, visible, name) for item in cast("list[Any]", value)]
-    if name not in _SEEN_BY or not _is_ref(value):
+    if name not in _SEEN_BY or not is_sealed(value):
         return value
     if visible.isdisjoint(_SEEN_BY[name]):
         return PROTECTED

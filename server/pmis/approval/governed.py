@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from pmis.approval.errors import DeletedRecordError, FrozenRecordError, GuardRefusedError, NothingToChangeError
 from pmis.kit.errors import InvalidInputError, MalformedRequestError
-from pmis.kit.text import Words
+from pmis.kit.text import Words, is_sealed
 from pmis.ledger.event import Fact
 from pmis.ledger.projection import Entity, Projection
 from pmis.policy.arbitrate import Facts
@@ -214,7 +214,7 @@ class Noun(Projection[E]):
             name: await vault.seal(session, target, patch[name])
             for name in self.secret_fields
             # A proposal that is revised brings what was sealed the first time.
-            if patch.get(name) is not None and not isinstance(patch[name], str)
+            if patch.get(name) is not None and not is_sealed(patch[name])
         }
         return {**patch, **sealed} if sealed else patch
 

@@ -32,6 +32,7 @@ COLLECTIONS: Final = {
     "approval": "approvals",
     "person": "people",
     "comment": "comments",
+    "memory": "memories",
     "membership": "memberships",
     "delegation": "delegations",
     "package_type": "package-types",

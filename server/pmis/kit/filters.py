@@ -33,16 +33,17 @@ def search_terms(text: str) -> str:
     return " & ".join(f"'{word}':*" for word in words[:12])
 
 
-def search_filter() -> Filter:
+def search_filter(index: sa.Table = SEARCH, *, key: str = "entity_id", words: str = "vector") -> Filter:
     """`q`: full text, every word must begin some word of the record.
 
-    The hits are an array, not a join: a generic plan would join every record of the project with every hit.
+    `index` is the table that is searched, `key` its column of the record's id, `words` that of what is compared. The
+    hits are an array, not a join: a generic plan would join every record of the project with every hit.
     """
 
     def clause(table: sa.Table, project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         query = sa.func.to_tsquery(sa.literal_column("'simple'::regconfig"), sa.bindparam("q", type_=sa.Text))
-        vector: sa.ColumnElement[Any] = sa.literal_column("search.vector")
-        found = sa.select(SEARCH.c.entity_id).where(vector.op("@@")(query), SEARCH.c.project_id == project)
+        vector: sa.ColumnElement[Any] = sa.literal_column(f"{index.name}.{words}")
+        found = sa.select(index.c[key]).where(vector.op("@@")(query), index.c.project_id == project)
         return table.c.id == sa.func.any(sa.func.array(found.scalar_subquery()))
 
     return Filter(

@@ -9,6 +9,13 @@ from pydantic import AfterValidator, StringConstraints
 
 SEALED: Final = re.compile("sealed:[0-9a-f]{64}")
 """What a reference into the vault looks like; no text from outside may look like one."""
+
+
+def is_sealed(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Whether the value is a reference into the vault."""
+    return isinstance(value, str) and SEALED.fullmatch(value) is not None
+
+
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """The categories Cc and Cs of Unicode."""
 _ALLOWED_CONTROLS = frozenset("\n\t\r")

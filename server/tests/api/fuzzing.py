@@ -48,6 +48,7 @@ _KINDS: Final = {
     "customers": "party",
     "vendors": "party",
     "comments": "comment",
+    "memories": "memory",
     "package-types": "package_type",
     "memberships": "membership",
     "delegations": "delegation",

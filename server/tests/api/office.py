@@ -35,7 +35,7 @@ from tests.builders import SECRET, World, make_member, make_person, make_project
 from tests.mail.post import Post, parcel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     import pytest
@@ -425,7 +425,24 @@ async def furnish(world: World, mark: str, files: Path) -> Records:
     await _climb(world, found.ids["task"]["live"], mark)
     await world.do("package", "delete", found.ids["package"]["deleted"], reason=f"Gone {mark}")
 
-    # --- comments, by somebody whom the matrix lets act ---
+    await _remarks(world, mark, found, waiting)
+
+    # --- approvals in each status ---
+    await _approvals(world, mark, found)
+    async with world.database.read(Reach.INSTANCE) as session:
+        row = await session.one(
+            "select id, correlation_id from ledger.event where stream_id = %s order by position limit 1",
+            (found.ids["package"]["live"],),
+        )
+        assert row is not None
+        found.put("event", "live", row[0])
+        found.values["correlation_id"] = row[1]
+    await _mails(world, found, files)
+    return found
+
+
+async def _remarks(world: World, mark: str, found: Records, waiting: Callable[..., Awaitable[UUID]]) -> None:
+    """Comments and memories, by somebody whom the matrix lets act."""
     for state in ("live", "waiting", "deleted"):
         comment = await world.do(
             "comment",
@@ -441,19 +458,24 @@ async def furnish(world: World, mark: str, files: Path) -> Records:
         found.put("comment", state, comment.id)
     await waiting("comment", "patch", found.ids["comment"]["waiting"], {"body": f"Changed {mark}"}, "analyst")
     await world.do("comment", "delete", found.ids["comment"]["deleted"], who="analyst", reason=f"Gone {mark}")
-
-    # --- approvals in each status ---
-    await _approvals(world, mark, found)
-    async with world.database.read(Reach.INSTANCE) as session:
-        row = await session.one(
-            "select id, correlation_id from ledger.event where stream_id = %s order by position limit 1",
-            (found.ids["package"]["live"],),
+    for state in ("live", "waiting", "deleted"):
+        memory = await world.do(
+            "memory",
+            "create",
+            None,
+            {
+                "entity_type": "package",
+                "entity_id": str(found.ids["package"]["live"]),
+                "kind": "context",
+                "text": f"Memory {state} {mark}",
+                "sources": [{"type": "task", "id": str(found.ids["task"]["live"])}],
+                "conversation_id": str(found.ids["person"]["analyst"]),
+            },
+            who="analyst",
         )
-        assert row is not None
-        found.put("event", "live", row[0])
-        found.values["correlation_id"] = row[1]
-    await _mails(world, found, files)
-    return found
+        found.put("memory", state, memory.id)
+    await waiting("memory", "patch", found.ids["memory"]["waiting"], {"text": f"Changed {mark}"}, "analyst")
+    await world.do("memory", "delete", found.ids["memory"]["deleted"], who="analyst", reason=f"Gone {mark}")
 
 
 async def _approvals(world: World, mark: str, found: Records) -> None:

@@ -86,7 +86,17 @@ def let_all_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "reach_of", lambda _: Reach.INSTANCE)
 
 
-WALLED: Final = ("packages", "package-types", "tasks", "parties", "customers", "comments", "delegations", "approvals")
+WALLED: Final = (
+    "packages",
+    "package-types",
+    "tasks",
+    "parties",
+    "customers",
+    "comments",
+    "memories",
+    "delegations",
+    "approvals",
+)
 """The collections whose tables have policies."""
 READS: Final = [row for row in ROWS if row.method == "GET" and row.path.split("/")[1] in WALLED and not row.hopeless]
 QUIET: Final = {"GET /packages/{reference}/transitions", "GET /tasks/{reference}/transitions", "GET /approvals +"}

@@ -53,7 +53,7 @@ async def test_the_example_of_every_body_is_read(furnished: Office, document, mo
     for method, path, operation in operations(document):
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             first = path.removeprefix("/api/v1/").partition("/")[0]
-            noun = {"people": "person", "parties": "party", "mail": "email"}.get(
+            noun = {"people": "person", "parties": "party", "mail": "email", "memories": "memory"}.get(
                 first, first.removesuffix("s").replace("-", "_")
             )
             state = "viewer" if noun == "person" else "deleted" if path.endswith("/restore") else "live"

@@ -96,6 +96,8 @@ WRITABLE: Final[dict[str, frozenset[str]]] = {
     "DelegationCreate": frozenset({"to_person"}),
     "InvitationAccept": frozenset({"password"}),
     "InvitationCreate": frozenset({"email", "instance_admin", "instance_auditor", "name", "roles"}),
+    "MemoryCreate": frozenset({"entity_id", "entity_type", "kind"}),
+    "MemoryPatch": frozenset({"kind"}),
     "Login": frozenset({"code", "email", "password"}),
     "MembershipCreate": frozenset({"person_id", "roles"}),
     "MembershipPatch": frozenset({"roles"}),
@@ -157,6 +159,13 @@ def calls(records: Records) -> dict[str, Call]:
             {"token": "pmisi_" + "A" * 64, "password": "long enough to be one"},
         ),
         "InvitationCreate": ("root", "POST", "/invitations", {"name": "x", "email": "x@example.org"}),
+        "MemoryCreate": (
+            "analyst",
+            "POST",
+            "/memories",
+            {"entity_type": "package", "entity_id": ref("package"), "kind": "context", "text": "x"},
+        ),
+        "MemoryPatch": ("analyst", "PATCH", f"/memories/{ref('memory')}", {"text": "y"}),
         "Login": ("anonymous", "POST", "/auth/login", {"email": "fields@example.org", "password": "a password"}),
         "Logout": ("viewer", "POST", "/auth/logout", {}),
         "MembershipCreate": (

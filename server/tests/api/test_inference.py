@@ -91,6 +91,13 @@ TELLING: Final[dict[str, dict[str, Callable[[Records], str]]]] = {
     "customers": {**_PARTIES, "kind": same("customer,vendor")},
     "vendors": _PARTIES,
     "comments": {"entity_type": same("package"), "entity_id": of("package"), "q": mark},
+    "memories": {
+        "entity_type": same("package"),
+        "entity_id": of("package"),
+        "kind": same("context"),
+        "conversation_id": of("person", "analyst"),
+        "q": mark,
+    },
     "memberships": {"person_id": of("person", "operator")},
     "delegations": {"from_person": of("person", "admin"), "to_person": of("person", "admin2")},
     "approvals": {
@@ -163,7 +170,7 @@ async def test_a_search_finds_only_mine(furnished: Office, name):
         }[name]
 
     asked = words(furnished.records["b"])
-    for path in ("packages", "tasks", "parties", "comments"):
+    for path in ("packages", "tasks", "parties", "comments", "memories"):
         for who in ("viewer", "nobody", "root"):
             answer = await furnished.get(who, f"/{path}", params={"q": asked, "deleted": "true"})
             assert ok(answer)["items"] == []
@@ -260,9 +267,25 @@ class TestReferences:
                 ("operator", "POST", "/comments", lambda _, ref, body=body: {**body, "entity_id": ref}, of(kind)),
                 ("operator", "POST", "/proposals", bundle("comment", "entity_id", body), of(kind)),
             ]
+        for kind in ("project", "package", "task", "party"):
+            body = {"entity_type": kind, "kind": "context", "text": "x"}
+            created += [
+                ("operator", "POST", "/memories", lambda _, ref, body=body: {**body, "entity_id": ref}, of(kind)),
+                ("operator", "POST", "/proposals", bundle("memory", "entity_id", body), of(kind)),
+            ]
+        for kind in ("project", "package", "task", "party", "comment", "approval", "event", "email", "memory"):
+            created.append(
+                (
+                    "operator",
+                    "PATCH",
+                    "/memories/{memory}",
+                    lambda _, ref, kind=kind: {"sources": [{"type": kind, "id": ref}]},
+                    of(kind),
+                )
+            )
         return created
 
-    @pytest.mark.parametrize("number", range(25))
+    @pytest.mark.parametrize("number", range(42))
     async def test_of_another_project_is_a_reference_to_nothing(self, furnished: Office, number):
         who, method, path, body, make = self.cases()[number]
         mine, theirs = furnished.records["a"], furnished.records["b"]
@@ -284,7 +307,7 @@ class TestReferences:
             assert answer.json().get("code") not in ("bad_reference", "not_found"), answer.text
 
     def test_every_case_is_run(self):
-        assert len(self.cases()) == 25
+        assert len(self.cases()) == 42
 
     async def test_a_new_member_is_named_by_id_and_nothing_is_told_of_them(self, furnished: Office):
         """Adding people needs their ids, which only they or an administrator of the instance can give away."""

@@ -145,7 +145,7 @@ FORBIDDEN: Final = (
     *(
         (f"delete from state.{noun} where id = %(stream)s", DENIED)
         for noun in (
-            "project", "package", "package_type", "task", "party", "comment", "person", "membership", "delegation", "policy",  # noqa: E501
+            "project", "package", "package_type", "task", "party", "comment", "person", "membership", "delegation", "policy", "memory",  # noqa: E501
             "approval",
         )
     ),

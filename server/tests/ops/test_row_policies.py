@@ -34,6 +34,7 @@ WITHOUT: Final = {
     "state.package_number": "a counter",
     "state.search": "a policy would keep its index from being used, as `@@` is not leakproof; what is found are ids, "
     "and the records behind them have policies",
+    "memory.words": "as state.search: what is found are ids, and the records behind them have policies",
     "mail.thread": "ids of mails, which a mail that comes in is matched with",
     "jobs.job": _WORK,
     "notify.notification": "read by the person's own id, never by project",

@@ -236,6 +236,16 @@ CASES: list[tuple[str, Facts, Route, str]] = [
     ("a comment", facts("create", "comment", fields=["body"]), AUTO, "matrix.low.low"),
     ("a comment by an agent", facts("create", "comment", writer="agent"), AUTO, "matrix.low.medium"),
     # Parties
+    ("a memory", facts("create", "memory", fields=["text", "kind"]), AUTO, "matrix.low.low"),
+    ("a memory by an agent", facts("create", "memory", writer="agent", fields=["text"]), AUTO, "matrix.low.medium"),
+    ("forgetting one's own", facts("delete", "memory"), AUTO, "matrix.low.low"),
+    ("forgetting another's", facts("delete", "memory", flags=["of_another"]), APPROVAL, "matrix.high.low"),
+    (
+        "correcting another's",
+        facts("patch", "memory", fields=["text"], flags=["of_another"]),
+        APPROVAL,
+        "matrix.high.low",
+    ),
     ("a new party", facts("create", "party", fields=["name", "email"]), AUTO, "matrix.low.low"),
     ("a party with bank details", facts("create", "party", fields=["name", "bank_details"]), EXECUTIVE, "party.bank"),
     ("bank details", facts("patch", "party", fields=["bank_details"]), EXECUTIVE, "matrix.critical.low"),

@@ -259,20 +259,20 @@ MEANING = [
         "'unicorn' is not one of the nouns",
     ),
     # Rules
-    (changed(("/impact/rules/-", {**RULE, "when": {}})), "/impact/rules/19/when", "give at least one condition"),
+    (changed(("/impact/rules/-", {**RULE, "when": {}})), "/impact/rules/20/when", "give at least one condition"),
     (
         changed(("/impact/rules/-", {**RULE, "when": {"noun": None}})),
-        "/impact/rules/19/when",
+        "/impact/rules/20/when",
         "give at least one condition",
     ),
     (
         changed(("/impact/rules/-", {**RULE, "id": "task.slip.7"})),
-        "/impact/rules/19/id",
+        "/impact/rules/20/id",
         "is the id of an earlier rule",
     ),
     (
         changed(("/impact/rules/-", {**RULE, "id": "matrix.low"})),
-        "/impact/rules/19/id",
+        "/impact/rules/20/id",
         "ids do not begin with matrix.",
     ),
     (changed(("/floors/0/id", "task.slip.7")), "/floors/0/id", "'task.slip.7' is the id of an earlier rule"),

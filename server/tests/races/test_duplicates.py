@@ -314,6 +314,38 @@ async def comment_back(stage: Stage) -> Sent:
     return Sent("operator", f"/comments/{comment}/restore", {}, {"reason": "x"})
 
 
+async def remembered(stage: Stage) -> UUID:
+    return (await stage.world.do("memory", "create", None, await to_remember(stage), who="operator")).id
+
+
+async def to_remember(stage: Stage) -> dict[str, Any]:
+    package = str(await stage.draft())
+    return {"entity_type": "package", "entity_id": package, "kind": "context", "text": "A memory"}
+
+
+@case("POST", "/memories")
+async def new_memory(stage: Stage) -> Sent:
+    body = await to_remember(stage)
+    return Sent("operator", "/memories", body, {**body, "text": "Another"})
+
+
+@case("PATCH", "/memories/{reference}")
+async def memory(stage: Stage) -> Sent:
+    return Sent("operator", f"/memories/{await remembered(stage)}", {"text": "New"}, {"text": "Newer"})
+
+
+@case("DELETE", "/memories/{reference}")
+async def memory_away(stage: Stage) -> Sent:
+    return Sent("operator", f"/memories/{await remembered(stage)}", {}, {"reason": "x"})
+
+
+@case("POST", "/memories/{reference}/restore")
+async def memory_back(stage: Stage) -> Sent:
+    memory = await remembered(stage)
+    await stage.world.do("memory", "delete", memory, who="operator")
+    return Sent("operator", f"/memories/{memory}/restore", {}, {"reason": "x"})
+
+
 @case("POST", "/memberships")
 async def new_member(stage: Stage) -> Sent:
     person = stage.office.person(await stage.office.newcomer())

@@ -1,0 +1,87 @@
+"""What memories are found by: their words, and vectors of what they mean. Made from the texts; no state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pmis.kit.filters import search_terms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from pmis.kit.db import Session, WriteSession
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A memory that was found, and how near it is: of those found in one way the nearest come first."""
+
+    memory_id: UUID
+    nearness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where is looked: in these projects, and where it is said only of these records."""
+
+    projects: Sequence[UUID]
+    entities: Sequence[UUID] | None = None
+
+
+_PUT_WORDS: Final = (
+    "insert into memory.words (memory_id, project_id, words) values (%s, %s, to_tsvector('simple', %s)) "
+    "on conflict (memory_id) do update set words = excluded.words"
+)
+_OF_ENTITIES: Final = (
+    "(%(entities)s::uuid[] is null or w.memory_id in (select id from state.memory where entity_id = any(%(entities)s)))"
+)
+_BY_WORDS: Final = (
+    "select w.memory_id, ts_rank(w.words, q.query, 1)::float8 as rank "
+    "from to_tsquery('simple', %(terms)s) as q(query), memory.words w "
+    f"where w.words @@ q.query and w.project_id = any(%(projects)s) and {_OF_ENTITIES} "
+    "order by rank desc, w.memory_id desc limit %(limit)s"
+)
+
+
+async def put_words(session: WriteSession, memory: UUID, project: UUID, text: str) -> None:
+    """Have the memory found by these words and no others."""
+    await session.execute(_PUT_WORDS, (memory, project, text))
+
+
+async def drop(session: WriteSession, memory: UUID) -> None:
+    """Have the memory found by nothing any more."""
+    await session.execute("delete from memory.words where memory_id = %s", (memory,))
+    if await has_vectors(session):
+        await session.execute("delete from memory.vector where memory_id = %s", (memory,))
+
+
+async def is_kept(session: Session, memory: UUID) -> bool:
+    """Whether the memory's text can still be had."""
+    row = await session.one("select wrapped is not null from ledger.vault_key where subject = %s", (memory,))
+    return row is not None and row[0]
+
+
+async def has_vectors(session: Session) -> bool:
+    """Whether this PostgreSQL compares vectors; where it has no such extension, words must do."""
+    row = await session.one("select to_regclass('memory.vector') is not null")
+    return row is not None and row[0]
+
+
+async def by_words(session: Session, place: Place, text: str, limit: int) -> list[Hit]:
+    """Those that have any of the words in the text, or words that begin so; the more of them, the nearer."""
+    try:
+        terms = search_terms(text).replace(" & ", " | ")
+    except ValueError:
+        return []
+    rows = await session.all(
+        _BY_WORDS,
+        {
+            "terms": terms,
+            "projects": list(place.projects),
+            "entities": None if place.entities is None else list(place.entities),
+            "limit": limit,
+        },
+    )
+    return [Hit(*row) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pmis.assistant.tasks  # pyright: ignore[reportUnusedImport] - declares its job
+import pmis.jobs.memories  # pyright: ignore[reportUnusedImport] - declares its jobs
 import pmis.jobs.overdue  # pyright: ignore[reportUnusedImport] - the walk up the ladder
 import pmis.jobs.upkeep  # pyright: ignore[reportUnusedImport] - each declares kinds of job
 import pmis.mail.tasks  # pyright: ignore[reportUnusedImport] - the same

@@ -168,6 +168,7 @@ def _start_cluster(root: Path) -> EmbeddedPostgres:
     server.bootstrap()
     with psycopg.connect(server.url(pg.ADMIN, "postgres"), autocommit=True) as connection:
         pg.create_database(connection, _TEMPLATE)
+    pg.add_extensions(server.url(pg.ADMIN, _TEMPLATE))
     upgrade_database(server.url(pg.OWNER, _TEMPLATE))
     return server
 

@@ -25,6 +25,7 @@ from pmis.api import (
     invitations,
     jobs,
     mail,
+    memories,
     notifications,
     people,
     policies,
@@ -111,7 +112,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.parts = Parts.of(settings)
     app.state.figures = figures_of(app.state.parts.database)
     app.state.standing = health.standing_of(app.state.parts)
-    tables = [Routes(resource).router() for resource in RESOURCES]
+    # Before the routes of the noun, which would take its name for that of a record.
+    tables = [memories.router, *(Routes(resource).router() for resource in RESOURCES)]
     tables += [
         module.router
         for module in (

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pmis.kit.settings import Settings
     from pmis.kit.storage import Storage
     from pmis.ledger.event import Source
+    from pmis.memory.embedding import Embedder
     from pmis.policy.access import Principal
 
 _TAG: Final = re.compile('"[0-9]{1,9}"')
@@ -86,6 +87,13 @@ class Parts:
         from pmis.kit.storage import Storage  # noqa: PLC0415 - its library loads slowly, and few requests need it
 
         return Storage.of(self.settings)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """What works out what a question means."""
+        from pmis.memory.embedding import embedder_of  # noqa: PLC0415 - few requests need it
+
+        return embedder_of(self.settings)
 
     @classmethod
     def of(cls, settings: Settings) -> Parts:

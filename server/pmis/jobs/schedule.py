@@ -74,6 +74,7 @@ SCHEDULES: Final[tuple[Schedule, ...]] = (
     Schedule("approvals.remind", "approvals.remind", Every(900), "latest"),
     Schedule("invitations.expire", "invitations.expire", Every(3600), "latest"),
     Schedule("tasks.check_overdue", "tasks.check_overdue", daily(), "latest"),
+    Schedule("memory.upkeep", "memory.upkeep", Every(3600, 600), "latest"),
     Schedule("upkeep.prune", "upkeep.prune", daily(3, 20), "latest"),
     Schedule("notify.prune", "notify.prune", daily(3, 40), "latest"),
     Schedule("assistant.prune", "assistant.prune", daily(3, 50), "latest"),

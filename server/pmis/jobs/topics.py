@@ -17,6 +17,7 @@ CONSUMERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "approval.handed_over": ("notify.approval",),
         "approval.reminder": ("notify.approval",),
         "invitation.sent": ("notify.invitation",),
+        "memory.changed": ("memory.embed",),
         "refresh.reused": ("notify.refresh_reused",),
         "task.escalated": ("notify.overdue",),
     }

@@ -384,6 +384,44 @@ class Settings(BaseSettings):
         le=36_500,
         description="For how long conversations with the assistant are kept that nobody goes on with.",
     )
+    embedder: Literal["hashing", "provider", "local"] = Field(
+        "hashing",
+        description=(
+            "What makes the vectors by which memories are found: `hashing` compares words and their letters and needs "
+            "nothing; `provider` asks EMBEDDING_PROVIDER, which is told every memory; `local` is a small model on this "
+            "machine (install `pmis[local-embeddings]`). After a change the vectors are made anew by and by, or at "
+            "once by `pmis memory reindex`."
+        ),
+    )
+    embedding_provider: Literal["openai", "azure"] = Field(
+        "openai", description="Who is asked for vectors when EMBEDDER is `provider`."
+    )
+    embedding_model: str = Field(
+        "text-embedding-3-small",
+        pattern=r"^[A-Za-z0-9._:/-]{1,100}$",
+        description="The provider's model that makes vectors; for Azure the name of the deployment.",
+    )
+    embedding_dimensions: int = Field(
+        512,
+        ge=8,
+        le=4000,
+        description=(
+            "How many numbers its vectors have; the model is asked for so many. Beyond 1000 PostgreSQL keeps them "
+            "apart from their rows, and comparing them takes several times as long."
+        ),
+    )
+    embedding_timeout_seconds: float = Field(
+        10, ge=0.1, le=120, description="How long the provider of vectors may take for one answer."
+    )
+    memory_erase_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description=(
+            "For how long a memory that was forgotten can be restored. Then its text is erased for good, also from "
+            "the history."
+        ),
+    )
     rate_limit_window_seconds: int = Field(
         60,
         ge=1,
@@ -894,6 +932,10 @@ class Settings(BaseSettings):
         if self.trusted_proxy_users:
             needed = ("trusted_proxy_addresses", "trusted_proxy_secret")
             found += [f"TRUSTED_PROXY_USERS is set without {one.upper()}" for one in needed if not getattr(self, one)]
+        if self.embedder == "provider":
+            azure = self.embedding_provider == "azure"
+            needed = ("azure_openai_endpoint", "azure_openai_api_key") if azure else ("openai_api_key",)
+            found += [f"EMBEDDER is provider without {one.upper()}" for one in needed if not getattr(self, one)]
         return [*found, *self._weak()] if strict else found
 
     def _weak(self) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from pmis.kit.filters import search_terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
     from pmis.kit.db import Session, WriteSession
+    from pmis.memory.embedding import Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class Place:
     entities: Sequence[UUID] | None = None
 
 
+_WORD: Final = re.compile(r"\w+")
+_MOST_WORDS: Final = 24
+_TELLING: Final = 3
+"""Shorter words are looked for only where there are no others: they are in nearly everything."""
 _PUT_WORDS: Final = (
     "insert into memory.words (memory_id, project_id, words) values (%s, %s, to_tsvector('simple', %s)) "
     "on conflict (memory_id) do update set words = excluded.words"
@@ -71,9 +75,8 @@ async def has_vectors(session: Session) -> bool:
 
 async def by_words(session: Session, place: Place, text: str, limit: int) -> list[Hit]:
     """Those that have any of the words in the text, or words that begin so; the more of them, the nearer."""
-    try:
-        terms = search_terms(text).replace(" & ", " | ")
-    except ValueError:
+    terms = _any_of(text)
+    if not terms:
         return []
     rows = await session.all(
         _BY_WORDS,
@@ -85,3 +88,32 @@ async def by_words(session: Session, place: Place, text: str, limit: int) -> lis
         },
     )
     return [Hit(*row) for row in rows]
+
+
+def _any_of(text: str) -> str:
+    """A tsquery for any of the words; longer ones also as the beginning of a word."""
+    words = list(dict.fromkeys(_WORD.findall(text.lower().replace("_", " "))))
+    telling = [word for word in words if len(word) >= _TELLING] or words
+    return " | ".join(f"'{word}'{':*' if len(word) > _TELLING else ''}" for word in telling[:_MOST_WORDS])
+
+
+async def put_vector(
+    session: WriteSession, memory: UUID, project: UUID, version: int, embedder: str, vector: Vector
+) -> None:
+    """Have the memory found by what this version of it means; a vector of a newer version stays."""
+    values = (memory, project, version, embedder, _written(vector))
+    await session.execute("select memory.put_vector(%s, %s, %s, %s, %s)", values)
+
+
+async def nearest(session: Session, place: Place, embedder: str, vector: Vector, limit: int) -> list[Hit]:
+    """Those whose vectors, of the same embedder, are nearest to this one; every one is compared."""
+    entities = None if place.entities is None else list(place.entities)
+    rows = await session.all(
+        "select memory_id, similarity from memory.nearest(%s, %s, %s, %s, %s)",
+        (list(place.projects), entities, embedder, _written(vector), limit),
+    )
+    return [Hit(*row) for row in rows]
+
+
+def _written(vector: Vector) -> str:
+    return "[" + ",".join(f"{one:.6g}" for one in vector) + "]"

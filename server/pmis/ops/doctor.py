@@ -158,6 +158,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
                 yield from _guarded(connection, _privileges)
                 yield from _guarded(connection, lambda open_: [_seal(open_, settings)])
                 yield from _guarded(connection, _jobs)
+                yield from _guarded(connection, _memories)
     except psycopg.OperationalError as error:
         first = str(error).strip().partition("\n")[0]
         yield Finding(
@@ -328,6 +329,19 @@ def _jobs(connection: Connection) -> Iterator[Finding]:
             f"{dead} failed for good.",
             "`pmis job list --status dead` says why; `pmis job retry` has them tried again.",
         )
+
+
+def _memories(connection: Connection) -> Iterator[Finding]:
+    state = migrate.vectors(connection)
+    if state == "there":
+        yield Finding("memory", Level.OK, "memories are found by their words and by what they mean")
+        return
+    advice = "Run `pmis migrate`."
+    if state == "no extension":
+        advice = (
+            "Install pgvector for this PostgreSQL, run `create extension vector` as a superuser, then `pmis migrate`."
+        )
+    yield Finding("memory", Level.WARNING, "Memories are found by their words alone, not by what they mean.", advice)
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

@@ -121,6 +121,7 @@ def _served(world: World) -> Generator[str]:
         server, _, _ = stack.enter_context(pg.temporary(folder))
         with psycopg.connect(server.url(pg.ADMIN, "postgres"), autocommit=True) as connection:
             pg.create_database(connection, _NAME)
+        pg.add_extensions(server.url(pg.ADMIN, _NAME))
         upgrade_database(server.url(pg.OWNER, _NAME))
         port = pg.free_port()
         environment = {

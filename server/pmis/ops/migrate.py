@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from pmis.kit.db import Reach
 from pmis.kit.errors import PmisError
@@ -68,10 +68,19 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def is_up_to_date(connection: Connection) -> bool:
-    """Whether there is nothing to do: the head revision, with a policy in force."""
-    if current_revision(connection) != head_revision():
+    """Whether there is nothing to do: the head revision, vectors if PostgreSQL has got them, a policy in force."""
+    if current_revision(connection) != head_revision() or vectors(connection) == "not set up":
         return False
     return connection.execute("select 1 from state.policy limit 1").fetchone() is not None
+
+
+def vectors(connection: Connection) -> Literal["there", "not set up", "no extension"]:
+    """Whether memories can be found by what they mean; that takes an extension, which may come later."""
+    row = connection.execute(
+        "select to_regclass('memory.vector') is not null, exists (select from pg_extension where extname = 'vector')"
+    ).fetchone()
+    there, extended = row or (False, False)
+    return "there" if there else "not set up" if extended else "no extension"
 
 
 def upgrade(settings: Settings) -> str | None:
@@ -105,6 +114,7 @@ def upgrade_database(dsn: str) -> str | None:
                 _run_alembic(dsn)
             # Also when a run was killed between the two: what is there already costs nothing.
             set_up_checkpoints(dsn)
+            connection.execute("select memory.set_up_vectors()")
             connection.execute(
                 "grant select on public.alembic_version to pmis_app, pmis_sealer, pmis_auditor, pmis_relay"
             )

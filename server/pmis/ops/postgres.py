@@ -247,6 +247,7 @@ class EmbeddedPostgres:
             connection.execute(sql.SQL("grant {} to {}").format(*map(sql.Identifier, (APP, WORKER))))
             if not connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone():
                 create_database(connection, DATABASE)
+        add_extensions(self.url(ADMIN, DATABASE))
 
     def _pid_file(self) -> list[str]:
         try:
@@ -385,6 +386,15 @@ def create_database(connection: Connection, name: str, *, template: str | None =
     )
     # A replay rebuilds its tables in the session's own scratch schema.
     connection.execute(sql.SQL("grant temporary on database {} to {}").format(*map(sql.Identifier, (name, APP))))
+
+
+def add_extensions(dsn: str) -> None:
+    """Give a database what only a superuser may give it, where this PostgreSQL has it."""
+    import psycopg  # noqa: PLC0415 - see bootstrap
+
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        if connection.execute("select 1 from pg_available_extensions where name = 'vector'").fetchone():
+            connection.execute("create extension if not exists vector schema public")
 
 
 def drop_database(connection: Connection, name: str) -> None:

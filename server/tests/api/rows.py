@@ -103,6 +103,10 @@ def _project(place: Place) -> str:
     return f"project={place.ref('project')}"
 
 
+def _found_in(place: Place) -> str:
+    return f"q=memory&project={place.ref('project')}"
+
+
 def _dry(place: Place) -> str:
     del place
     return "dry_run=true"
@@ -325,6 +329,10 @@ def _rows_of(one: _Collection) -> list[Row]:
     return rows
 
 
+_MEMORIES: Final = [
+    Row("GET", "/memories/search", "", SIGNED_IN, SIGNED_IN, query=lambda _: "q=memory"),
+    Row("GET", "/memories/search", "project", READERS, query=_found_in, states=("live",)),
+]
 _PROJECTS: Final = [
     Row("GET", "/projects", "", SIGNED_IN, SIGNED_IN),
     Row("GET", "/projects", "project", READERS, query=_project, states=("live",)),
@@ -668,6 +676,7 @@ _INVITATIONS: Final = [
 ROWS: Final = [
     *(row for one in _COLLECTIONS for row in _rows_of(one)),
     *_PROJECTS,
+    *_MEMORIES,
     *_APPROVALS,
     *_AUDIT,
     *_PEOPLE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -28,7 +29,6 @@ from tests.mail.post import AUTHSERV, DOMAIN, Post, letter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from uuid import UUID
 
     from pmis.jobs.registry import Payload
     from pmis.kit.settings import Settings
@@ -44,9 +44,11 @@ select (select count(*) from ledger.event), (select count(*) from ledger.outbox)
     (select md5(string_agg(doc, '|' order by id)) from state.approval),
     (select md5(string_agg(doc, '|' order by id)) from state.email),
     (select md5(string_agg(content, '|' order by id)) from mail.inbound),
-    (select count(*) from chat.conversation)
+    (select count(*) from chat.conversation),
+    (select count(*) from ledger.vault_key where wrapped is null),
+    (select md5(string_agg(concat(memory_id, version, embedder), '|' order by memory_id)) from memory.vector)
 """
-_ENDED: Final = frozenset({"mail.file", "notify.approval", "notify.overdue"})
+_ENDED: Final = frozenset({"mail.file", "memory.embed", "notify.approval", "notify.overdue"})
 """The kinds that end in the transaction of their effect: killed after it, they are done, and are not done again."""
 
 
@@ -157,6 +159,21 @@ async def _talked_long_ago(bench: Bench) -> dict[str, Any]:
     return SLOT
 
 
+async def _remembered(bench: Bench) -> dict[str, Any]:
+    package = str((await bench.world.make_package()).id)
+    given = {"entity_type": "package", "entity_id": package, "kind": "context", "text": "A memory"}
+    memory = await bench.world.do("memory", "create", None, given)
+    return {"memory_id": str(memory.id), "version": 1}
+
+
+async def _forgotten(bench: Bench) -> dict[str, Any]:
+    memory = (await _remembered(bench))["memory_id"]
+    await bench.world.do("memory", "delete", UUID(memory))
+    bench.force('update state.memory set doc = regexp_replace(doc, \'"deleted_at":"\\d{4}\', \'"deleted_at":"2020\')')
+    await _remembered(bench)
+    return SLOT
+
+
 async def _overdue(bench: Bench) -> dict[str, Any]:
     package = await bench.world.make_package()
     await bench.world.make_task(package.id, due_date="2026-11-16")
@@ -193,6 +210,8 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[dict[str, Any]]]]] = {
     "upkeep.prune": _kept_long,
     "notify.prune": _told_long_ago,
     "assistant.prune": _talked_long_ago,
+    "memory.embed": _remembered,
+    "memory.upkeep": _forgotten,
 }
 """What each kind is given to do, and its payload."""
 ELSEWHERE: Final = {

@@ -35,6 +35,8 @@ WAITS_IN: Final = {
     "assistant.prune": "long",
     "invitations.expire": "long",
     "mail.file": "prompt",
+    "memory.embed": "outside",
+    "memory.upkeep": "long",
     "notify.approval": "prompt",
     "notify.invitation": "post",
     "notify.mail": "post",

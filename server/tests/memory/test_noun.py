@@ -17,6 +17,7 @@ from pmis.ledger.store import append
 from pmis.ledger.vault import ErasedSubjectError
 from pmis.policy.levels import Route
 from tests.builders import make_world
+from tests.memory.working import TEXT, stored
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from tests.builders import World
 
 pytestmark = pytest.mark.anyio
-TEXT = "The mayor wants the paving before school begins."
-
-
-async def stored(world: World, who: str = "analyst", **fields: Any) -> Any:
-    """A memory of a package, as its row has it."""
-    entity = fields.pop("entity_id", None) or str((await world.make_package()).id)
-    given = {"entity_type": "package", "entity_id": entity, "kind": "context", "text": TEXT, **fields}
-    outcome = await world.propose(who, "memory", "create", None, given)
-    assert outcome.outcome == "applied", outcome
-    return outcome.entities[0]
 
 
 async def found(world: World, identity: UUID) -> bool:

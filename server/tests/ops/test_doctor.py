@@ -53,6 +53,7 @@ def test_a_good_install(database):
         "privileges": Level.OK,
         "seal": found["seal"].level,
         "jobs": found["jobs"].level,
+        "memory": Level.OK,
         "broker": Level.WARNING,
         "storage": Level.OK,
         "disk": Level.OK,

@@ -52,10 +52,10 @@ grant select, insert, update, delete on memory.words to pmis_app;
 # PostgreSQL may have no `vector`, or get it later: `pmis migrate` calls this each time. The type and the operator are
 # named with the schema that the extension lies in, wherever somebody has put it.
 #
-# The vectors of a project are all compared with the question. An approximate index (HNSW) looks at the nearest of all
-# projects first and judges the project after that, so that a small project beside a large one finds little or nothing;
-# and what it saves begins far above what a project remembers. The columns are in this order, and the numbers of half
-# precision, so that a row stays below the size at which PostgreSQL would put the vector elsewhere.
+# The vectors of a project are all compared with the question, which finds the very nearest. An approximate index (HNSW)
+# looks at the nearest of all projects and judges the project after that: in a small project beside large ones it finds
+# less than there is, or goes on looking for about as long as comparing all of the project takes. The numbers are of half
+# precision, so that a row of 512 or 1,000 of them stays below the size at which PostgreSQL would keep them elsewhere.
 SET_UP_VECTORS = r"""
 create function memory.set_up_vectors() returns boolean
 language plpgsql
@@ -105,14 +105,21 @@ begin
         $body$;
         create function memory.nearest(
             p_projects uuid[], p_entities uuid[], p_embedder text, p_question text, p_limit integer
-        ) returns table (memory_id uuid, similarity double precision) language sql stable as $body$
-            select v.memory_id, 1 - (v.embedding operator(%1$s.<=>) p_question::%1$s.halfvec)
-            from memory.vector v
-            where v.project_id = any(p_projects) and v.embedder = p_embedder
-              and (p_entities is null
-                or v.memory_id in (select m.id from state.memory m where m.entity_id = any(p_entities)))
-            order by v.embedding operator(%1$s.<=>) p_question::%1$s.halfvec
-            limit p_limit
+        ) returns table (memory_id uuid, similarity double precision) language plpgsql stable as $body$
+        declare
+            -- Read once: as a part of the query it would be read anew for every row.
+            question constant %1$s.halfvec := p_question::%1$s.halfvec;
+        begin
+            return query
+                select found.memory_id, 1 - found.distance from (
+                    select v.memory_id, v.embedding operator(%1$s.<=>) question as distance from memory.vector v
+                    where v.project_id = any(p_projects) and v.embedder = p_embedder
+                      and (p_entities is null
+                        or v.memory_id in (select m.id from state.memory m where m.entity_id = any(p_entities)))
+                    order by distance
+                    limit p_limit
+                ) found;
+        end
         $body$;
         revoke all on function memory.put_vector, memory.nearest from public;
         grant execute on function memory.put_vector, memory.nearest to pmis_app;

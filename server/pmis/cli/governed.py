@@ -6,7 +6,7 @@ Each group has the same commands with the same meaning; a noun names its columns
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,6 +80,10 @@ class Noun:
     shown_last: tuple[str, ...] = ("description", "data")
     orders: str = ""
     hides_deleted: bool = True
+    has_list: bool = True
+    """Whether it is listed as the others are; one that is not brings a list of its own."""
+    called: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """The name and the help of the command for an operation, where it is not what it is for the others."""
 
 
 _NOT_SHOWN: Final = frozenset({"id", "version", "project_id", "created_at", "updated_at", "currency", "number", "code"})
@@ -90,7 +94,8 @@ def group(noun: Noun) -> typer.Typer:
     app = typer.Typer(name=noun.name, help=noun.help, no_args_is_help=True)
     commands = _Commands(noun)
     a = "an" if noun.name[0] in "aeiou" else "a"
-    _add(app, "list", f"List {noun.path}.", commands.list_parameters(), commands.list)
+    if noun.has_list:
+        _add(app, "list", f"List {noun.path}.", commands.list_parameters(), commands.list)
     _add(app, "show", f"Show {a} {noun.name}, now or as it was.", commands.show_parameters(), commands.show)
     if "create" in noun.operations:
         _add(app, "create", f"Propose a new {noun.name}.", commands.write_parameters("create"), commands.create)
@@ -100,8 +105,9 @@ def group(noun: Noun) -> typer.Typer:
         ("delete", "delete", f"Propose to delete {a} {noun.name}; it can be restored."),
         ("restore", "restore", f"Propose to restore a deleted {noun.name}."),
     )
-    for operation, name, words in ways:
+    for operation, usual, usually in ways:
         if operation in noun.operations:
+            name, words = noun.called.get(operation, (usual, usually))
             _add(app, name, words, commands.write_parameters(operation), commands.changing(operation))
     if "transition" in noun.operations:
         _add(
@@ -355,7 +361,7 @@ class _Commands:
                 if_match=if_match,
                 dry_run="true" if dry_run else None,
             )
-            outcome(answer, lookup, operation=operation, json=as_json)
+            outcome(answer, lookup, operation=operation, json=as_json, kind=self.noun.name)
 
     def _require_fields(self, operation: str, body: dict[str, Any]) -> None:
         flags = {flag.name: flag.flag for flag in self._flags(operation)}

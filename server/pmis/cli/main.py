@@ -40,6 +40,7 @@ GROUPS: Final = (
     "task",
     "party",
     "comment",
+    "memory",
     "chat",
     "approval",
     "notification",

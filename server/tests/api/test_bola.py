@@ -12,6 +12,7 @@ from pmis.api.context import Call, parts_of
 from pmis.approval import decide, propose
 from pmis.kit.db import Reach
 from pmis.kit.errors import ForbiddenError, NotFoundError
+from pmis.memory import recall
 from pmis.policy.access import ALL, Action, Principal, allowed
 from tests.api.expect import ok
 from tests.api.matrix import ACTORS, Matrix, cells
@@ -110,7 +111,7 @@ class TestSecondWall:
     async def test_nothing_is_told(self, furnished: Office, monkeypatch: pytest.MonkeyPatch, row: Row):
         for module in (resources, decide):
             monkeypatch.setattr(module, "allowed", lambda *_: True)
-        for module in (resources, approvals):
+        for module in (resources, approvals, recall):
             monkeypatch.setattr(module, "readable_projects", everything)
         assert not await self.told(furnished, row)
         let_all_reach(monkeypatch)

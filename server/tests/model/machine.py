@@ -352,7 +352,13 @@ class GovernedPath(RuleBasedStateMachine):
             self.advance_package(who, n, 0, vendor, bare and turn == steps - 1)
             self.agree_to_the_end(0, m + turn)
 
-    @move(2, who=workers, noun=st.sampled_from(("package", "task", "party", "comment")), n=index, restore=st.booleans())
+    @move(
+        2,
+        who=workers,
+        noun=st.sampled_from(("package", "task", "party", "comment", "memory")),
+        n=index,
+        restore=st.booleans(),
+    )
     def remove(self, who: str, noun: str, n: int, restore: bool) -> None:
         record = self._pick(noun, n)
         if record is not None:
@@ -433,6 +439,20 @@ class GovernedPath(RuleBasedStateMachine):
             change = Change("create", "comment", uuid7(), patch)
         else:
             change = Change("patch", "comment", record["id"], {"body": body})
+        self._propose(who, [change], agent=agent, uncertainty=uncertainty)
+        self.example.observe()
+
+    @move(2, who=people, n=index, fresh=st.booleans(), agent=rarely, uncertainty=levels)
+    def memory(self, who: str, n: int, fresh: bool, agent: bool, uncertainty: int) -> None:
+        record, package = self._pick("memory", n), self._pick("package", n)
+        if package is None:
+            return
+        text = f"{CANARY} {n}"
+        if fresh or record is None:
+            about: Record = {"entity_type": "package", "entity_id": package["id"], "kind": "context"}
+            change = Change("create", "memory", uuid7(), {**about, "text": text})
+        else:
+            change = Change("patch", "memory", record["id"], {"text": text} if n % 2 else {"kind": "decision"})
         self._propose(who, [change], agent=agent, uncertainty=uncertainty)
         self.example.observe()
 

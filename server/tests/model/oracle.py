@@ -41,6 +41,7 @@ PROPOSERS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "task": {"create": WORKERS, "patch": WORKERS, "delete": WORKERS, "restore": WORKERS},
     "party": {"create": WRITERS, "patch": WRITERS, "delete": WORKERS, "restore": WORKERS},
     "comment": {"create": WRITERS, "patch": WRITERS, "delete": WRITERS, "restore": WRITERS},
+    "memory": {"create": WRITERS, "patch": WRITERS, "delete": WRITERS, "restore": WRITERS},
     "membership": {"create": ADMINS, "patch": ADMINS},
     "delegation": {"create": CHIEFS, "patch": CHIEFS},
     "project": {"create": ADMINS, "patch": ADMINS},
@@ -89,12 +90,13 @@ STATUSES: Final = {
     noun: tuple(dict.fromkeys(status for pair in steps for status in pair)) for noun, steps in STEPS.items()
 }
 FROZEN: Final = frozenset({"completed", "cancelled"})
-SEALED: Final = frozenset({"bank_details"})
+SEALED: Final = frozenset({"bank_details", "text"})
 FIELDS: Final[Mapping[str, Mapping[str, int]]] = {
     "package": {"vendor_id": 3},
     "task": {},
     "party": {"name": 1, "kind": 1, "email": 2, "bank_details": 3},
     "comment": {},
+    "memory": {},
     "membership": {"roles": 2},
     "delegation": {"revoked": 1, "ends_at": 1},
     "project": {"budget": 2, "description": 0, "name": 0},
@@ -135,6 +137,7 @@ EMPTY: Final[Mapping[str, Record]] = {
         "data": {},
     },
     "comment": {"deleted_at": None},
+    "memory": {"deleted_at": None, "sources": [], "conversation_id": None},
     "membership": {},
     "delegation": {"revoked": False},
 }
@@ -188,6 +191,7 @@ class Seen:
     tiered: Decimal | None = None
     after: Record = field(default_factory=Record)
     moved: frozenset[str] = frozenset()
+    of_another: bool = False
 
 
 @dataclass
@@ -368,6 +372,7 @@ class Model:
             seen.refusals |= {"forbidden"}
         if seen.refusals:
             return seen
+        seen.of_another = change.noun == "memory" and bool(before) and before["author"] != f"person:{who.person}"
         seen.after["version"] = (before or {"version": 0})["version"] + 1
         self._weigh(change, before, seen, max(CERTAIN[writer], uncertainty), impact, writer)
         return seen
@@ -406,6 +411,10 @@ class Model:
                 after["status"] = {"package": "draft", "task": "pending"}[noun]
             if noun == "comment":
                 after |= {"author": who.ref, "author_name": who.name}
+            if noun == "memory":
+                person = who.name.removesuffix("'s assistant")
+                writer = "agent" if who.agent else "person"
+                after |= {"author": f"person:{who.person}", "author_name": person, "writer": writer}
             if noun == "delegation":
                 after["from_person"] = who.person
             return Seen(
@@ -456,7 +465,7 @@ class Model:
                 refusals.add("bad_reference")
             elif package["status"] in FROZEN:
                 refusals.add("record_frozen")
-        if noun == "comment" and before is None and patch["entity_id"] not in self.records:
+        if noun in ("comment", "memory") and before is None and patch["entity_id"] not in self.records:
             refusals.add("bad_reference")
         if noun == "party" and patch.get("email"):
             taken = [one for one in self.of("party") if (one["email"] or "").lower() == patch["email"].lower()]
@@ -505,6 +514,8 @@ class Model:
             }.get((noun, operation), 0)
         if operation in ("patch", "transition"):
             impact = max([impact, *(FIELDS[noun].get(name, 0) for name in fields)])
+        if seen.of_another:
+            impact = max(impact, 2)
         floor = step.floor if step is not None else AUTO
         live = noun == "package" and operation != "create" and before["status"] != "draft"
         if noun == "package":

@@ -15,6 +15,7 @@ from pmis.approval.models import ApprovalProjection
 from pmis.comment.noun import CommentNoun
 from pmis.kit.db import WriteSession
 from pmis.ledger import idempotency, projection
+from pmis.memory.noun import MemoryNoun
 from pmis.package.noun import PackageNoun
 from pmis.party.noun import PartyNoun
 from pmis.policy import approvers, arbitrate
@@ -262,6 +263,10 @@ def comments_of_others(garden: Garden) -> None:
     garden.patch.setattr(CommentNoun, "decide", governed.Noun.decide)
 
 
+def memories_of_others(garden: Garden) -> None:
+    garden.patch.setattr(MemoryNoun, "own_facts", governed.Noun.own_facts)
+
+
 def bank_details_in_clear(garden: Garden) -> None:
     async def seal(_: Any, __: Any, ___: Any, ____: Any, patch: dict[str, Any]) -> dict[str, Any]:
         details = patch.get("bank_details")
@@ -330,6 +335,7 @@ PLANTS: Final[dict[str, Callable[[Garden], None]]] = {
         rights_unchecked,
         outsiders_see_approvals,
         comments_of_others,
+        memories_of_others,
         bank_details_in_clear,
         order_ignored,
         everybody_is_alone,
@@ -367,6 +373,7 @@ WHERE: Final[dict[str, Where]] = {
     "frozen_is_changed": Where(("finish",)),
     "guards_ignored": Where(("march",)),
     "if_match_ignored": Where(("patch_package",)),
+    "memories_of_others": Where(("memory",)),
     "one_person_counts_twice": Where(("lend_and_vote",), Rules(two_admins=True)),
     "order_ignored": Where(("ask", "chief_agrees"), Rules(serial=True)),
     "outsiders_see_approvals": Where(("ask", "say", "meddle")),

@@ -51,11 +51,13 @@ def example(harness: Harness) -> Example:
         "ends_at": now + timedelta(days=2),
     }
     remark: Record = {"body": "B", "entity_type": "package", "entity_id": package}
+    memory: Record = {"text": "T", "kind": "context", "entity_type": "package", "entity_id": package}
     for change in (
         Change("create", "package", package, {"title": "A package"}),
         Change("create", "task", uuid7(), {"title": "A task", "package_id": package}),
         Change("create", "party", uuid7(), {"name": "A vendor", "kind": "vendor"}),
         Change("create", "comment", uuid7(), remark),
+        Change("create", "memory", uuid7(), memory),
     ):
         example.propose(operator, [change])
     example.propose(example.who("executive"), [Change("create", "delegation", uuid7(), lent)])

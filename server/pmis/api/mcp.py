@@ -147,7 +147,7 @@ async def _done(call: Call, name: str, arguments: JsonObject) -> JsonObject:
     asker = Asker(call.principal, call.reach, "mcp", call.correlation_id)
     if name in LOOKING:
         tool = LOOKING[name].model_validate(arguments)
-        found = await assistant.find(asker, tool.look)
+        found = await assistant.find(asker, tool)
         return {"text": found.text, "rows": found.rows, "evidence": [one.to_json() for one in found.evidence]}
     if name != PROPOSE:
         raise NotFoundError(f"There is no tool {name[:80]!r}.")

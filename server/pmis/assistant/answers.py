@@ -28,11 +28,13 @@ from pmis.assistant.plan import (
     ListOf,
     Named,
     Question,
+    Remembered,
     Totals,
     WaitingFor,
 )
 from pmis.kit.errors import InvalidInputError, NotFoundError
 from pmis.kit.listing import page
+from pmis.memory import recall as memories
 from pmis.package.resource import RESOURCE as PACKAGES
 from pmis.party.resource import RESOURCE as PARTIES
 from pmis.policy.access import Action, allowed
@@ -40,11 +42,14 @@ from pmis.project.visible import readable_projects
 from pmis.task.resource import RESOURCE as TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from pmis.kit.db import Row, Session
     from pmis.kit.listing import Listing
+    from pmis.ledger.vault import Vault
+    from pmis.memory.embedding import Embedder
+    from pmis.memory.models import Memory
     from pmis.policy.access import Principal
 
 SHOWN: Final = 20
@@ -55,8 +60,14 @@ _LISTINGS: Final = {
     "party": PARTIES.listing,
     "approval": APPROVALS,
 }
-_PLURAL: Final = {"package": "packages", "task": "tasks", "party": "parties", "approval": "approvals"}
-_TOLD: Final = ("package", "task", "party", "comment", "approval")
+_PLURAL: Final = {
+    "package": "packages",
+    "task": "tasks",
+    "party": "parties",
+    "approval": "approvals",
+    "memory": "memories",
+}
+_TOLD: Final = ("package", "task", "party", "comment", "approval", "memory")
 _DIALECT: Final = postgresql.psycopg.dialect()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
 _MATTERS: Final = {
     "package": ("status", "owner_id", "vendor_id", "amount", "planned_start", "planned_end", "actual_end"),
@@ -120,14 +131,23 @@ class Asking:
     zone: ZoneInfo
     public: str
     """Where people open PMIS, without a slash at the end."""
+    vault: Vault | None = None
+    """Opens what is remembered; without it, nothing of that is told."""
+    meant: Mapping[str, memories.Question] = field(default_factory=dict[str, memories.Question])
+    """What texts mean that memories are looked for by, made out before a session was opened."""
 
     def link(self, kind: str, name: str) -> str:
         """Where people open a record."""
-        return f"{self.public}/{_PLURAL.get(kind, kind + 's')}/{name}"
+        return link(self.public, kind, name)
 
     def day(self, at: datetime) -> str:
         """A time as people read it."""
         return f"{at.astimezone(self.zone):%Y-%m-%d %H:%M}"
+
+
+def link(public: str, kind: str, name: str) -> str:
+    """Where people open a record."""
+    return f"{public}/{_PLURAL.get(kind, kind + 's')}/{name}"
 
 
 def words(field_name: str) -> str:
@@ -152,6 +172,8 @@ async def answer(session: Session, asking: Asking, question: Question) -> Findin
             return await _totals(session, asking, question)
         case FieldHistory():
             return await _history(session, asking, question)
+        case Remembered():
+            return await _remembered(session, asking, question)
         case _:
             return Finding(
                 "I can tell you how records stand, list and count them, add up amounts, say what waits for you, who "
@@ -208,6 +230,10 @@ async def _about(session: Session, asking: Asking, question: AboutRecord) -> Fin
     found = [Evidence(record.type, str(record.id), _label(record, doc), _link(asking, record, doc))]
     if record.type == "package":
         text += await _beside(session, asking, record, found, short=bool(question.fields))
+    if question.fields in ((), ("status",)) and asking.vault is not None:
+        kept = await memories.latest(session, asking.vault, entity=record.id, limit=_BESIDE)
+        text += "".join(f"\nRemembered: {_remembers(one)}" for one in kept)
+        found += [_memory(asking, one) for one in kept]
     event = await session.one(
         "select id::text, type, occurred_at from ledger.event where stream_id = %s "
         "order by stream_version desc limit 1",
@@ -253,13 +279,19 @@ async def names_in(session: Session, docs: Sequence[Mapping[str, Any]]) -> dict[
     people = {str(doc[one]) for doc in docs for one in _PEOPLE if doc.get(one)}
     parties = {str(doc["vendor_id"]) for doc in docs if doc.get("vendor_id")}
     packages = {str(doc["package_id"]) for doc in docs if doc.get("package_id")}
-    if not people and not parties and not packages:
+    of: dict[str, set[str]] = {"party": parties, "package": packages, "task": set(), "project": set()}
+    for doc in docs:
+        if doc.get("entity_id") and doc.get("entity_type") in of:
+            of[doc["entity_type"]].add(str(doc["entity_id"]))
+    if not people and not any(of.values()):
         return {}
     rows = await session.all(
         "select id::text, doc::json ->> 'name' from state.person where id = any(%s::uuid[]) union all "
         "select id::text, doc::json ->> 'name' from state.party where id = any(%s::uuid[]) union all "
-        "select id::text, code from state.package where id = any(%s::uuid[])",
-        (sorted(people), sorted(parties), sorted(packages)),
+        "select id::text, code from state.package where id = any(%s::uuid[]) union all "
+        "select id::text, doc::json ->> 'title' from state.task where id = any(%s::uuid[]) union all "
+        "select id::text, prefix from state.project where id = any(%s::uuid[])",
+        (sorted(people), *(sorted(of[kind]) for kind in ("party", "package", "task", "project"))),
     )
     return dict(rows)  # pyright: ignore[reportArgumentType, reportCallIssue, reportReturnType, reportUnknownVariableType]
 
@@ -298,6 +330,76 @@ def _label(record: Named, doc: Mapping[str, Any]) -> str:
 
 def _link(asking: Asking, record: Named, doc: Mapping[str, Any]) -> str:
     return asking.link(record.type, str(doc.get("code") or doc.get("prefix") or record.id))
+
+
+# --- what is remembered
+
+
+async def meanings(embedder: Embedder | None, questions: Iterable[Question]) -> dict[str, memories.Question]:
+    """What the texts mean that questions look for; to be made out while no session is open."""
+    texts = [one.text for one in questions if isinstance(one, Remembered) and one.text]
+    return {text: await memories.question_of(embedder, text) for text in texts} if embedder is not None else {}
+
+
+_BESIDE: Final = 3
+"""How many memories are told beside how a record stands."""
+_LABEL: Final = 60
+
+
+async def _remembered(session: Session, asking: Asking, question: Remembered) -> Finding:
+    record = question.record
+    if record is not None:
+        await _row(session, asking, record)
+    about = record.label if record else question.project.label if question.project else ""
+    if asking.vault is None:
+        return Finding("")
+    projects = await _projects(session, asking, question.project)
+    notice = None
+    if question.text:
+        meant = asking.meant.get(question.text) or memories.Question(question.text)
+        recalled = await memories.recall(
+            session, asking.vault, asking.person, meant, projects=projects, entities=[record.id] if record else None
+        )
+        found, notice = [one.memory for one in recalled], meant.notice
+    else:
+        found = await memories.latest(
+            session, asking.vault, projects=projects, entity=record.id if record else None, limit=SHOWN
+        )
+    of = f" of {about}" if about else ""
+    to_do = f" that has to do with “{question.text}”" if question.text else ""
+    if not found:
+        return Finding(f"Nothing is remembered{of}{to_do}.", [], [record] if record else [])
+    called = await _entities(session, found)
+    lines = [
+        f"- {'' if record else called.get(str(one.entity_id), one.entity_type) + ': '}{_remembers(one)}"
+        for one in found
+    ]
+    text = "\n".join([f"What is remembered{of}{to_do}:", *lines]) + (f"\n{notice}" if notice else "")
+    return Finding(
+        text,
+        [_memory(asking, one) for one in found],
+        [Named("memory", one.id, _shortened(one.text)) for one in found],
+        [json.loads(one.doc) for one in found],
+    )
+
+
+async def _entities(session: Session, found: Sequence[Memory]) -> dict[str, str]:
+    """What the records are called that memories are of."""
+    docs = [{"entity_type": one.entity_type, "entity_id": str(one.entity_id)} for one in found]
+    return await names_in(session, docs)
+
+
+def _remembers(one: Memory) -> str:
+    return f"“{' '.join(one.text.split())}” ({one.kind}, {one.author_name}, {one.created_at:%Y-%m-%d})"
+
+
+def _memory(asking: Asking, one: Memory) -> Evidence:
+    return Evidence("memory", str(one.id), _shortened(one.text), asking.link("memory", str(one.id)))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LABEL else line[: _LABEL - 1].rstrip() + "…"
 
 
 # --- many records

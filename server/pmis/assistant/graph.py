@@ -24,7 +24,7 @@ from pmis.approval.models import Approval
 from pmis.approval.propose import Outcome, Request, Wanted, diffs, judge, propose, sealed, waiting_steps
 from pmis.approval.registry import NOUNS
 from pmis.assistant import turns
-from pmis.assistant.answers import Asking, answer, names_in, value_of, words
+from pmis.assistant.answers import Asking, answer, link, meanings, names_in, value_of, words
 from pmis.assistant.contained import contained
 from pmis.assistant.plan import Named, Plan, PlannedChange
 from pmis.assistant.state import BEFORE, NAMED, PLAN, State
@@ -49,6 +49,7 @@ JsonObject = dict[str, Any]
 WAITS: Final = "confirmation_required"
 REFUSED: Final = "refused"
 _MOST_CHANGES: Final = 50
+_LABEL: Final = 60
 _LONGEST_QUOTE: Final = 1500
 
 
@@ -105,8 +106,9 @@ async def plan(state: State, runtime: Runtime[Work]) -> JsonObject:
         BEFORE.validate_python(before) if before else None,
     )
     made = await work.planner.plan(lambda: work.database.read(work.reach), work.agent, heard)
+    meant = await meanings(work.embedder, made.questions)
     async with work.database.read(work.reach) as session:
-        asking = Asking(work.person, heard.now, zone, work.public)
+        asking = Asking(work.person, heard.now, zone, work.public, work.vault, meant)
         findings: list[JsonObject] = []
         for question in made.questions:
             try:
@@ -123,16 +125,18 @@ async def validate(state: State, runtime: Runtime[Work]) -> JsonObject:
     proposals: list[JsonObject] = []
     for change in made.changes[:_MOST_CHANGES]:
         item = _item(change)
+        if change.target_type == "memory" and change.operation == "create" and work.conversation_id is not None:
+            item["patch"]["conversation_id"] = str(work.conversation_id)
         noun = NOUNS.get(change.target_type)
         try:
             if noun is None or change.operation not in noun.operations:
                 raise NotFoundError(f"Nobody can {change.operation} a {change.target_type} here.")
             secret = sorted(noun.secret_fields & change.patch.keys())
-            if secret:
-                # What was said is kept as text, where a protected value has no place.
+            if secret and change.target_type != "memory":
+                # What was said is kept as text, where a protected value has no place; what is to be remembered has.
                 fields = " and ".join(words(one) for one in secret)
                 raise NotFoundError(f"The {fields} of a {change.target_type} are protected: change them in its form.")
-            item["patch"] = noun.validated(change.operation, change.patch)
+            item["patch"] = noun.validated(change.operation, item["patch"])
             if change.operation != "create":
                 item["patch"] = {name: item["patch"][name] for name in change.patch if name in item["patch"]}
         except PmisError as error:
@@ -330,7 +334,8 @@ async def remember(state: State) -> JsonObject:
             resource: JsonObject = proposal.get("resource") or {}
             identity = item["target_id"] or (proposal["new_id"] if resource else None)
             if identity:
-                label = item["target"] or resource.get("code") or resource.get("title") or ""
+                text = item["patch"].get("text", "")[:_LABEL] if item["target_type"] == "memory" else ""
+                label = text or item["target"] or resource.get("code") or resource.get("title") or ""
                 records.append({"type": item["target_type"], "id": identity, "label": label})
     seen = {(one["type"], one["id"]): one for one in records if one["type"] != "comment"}
     left: JsonObject = {"records": list(seen.values()) or _before(state), "asked": None, "candidates": []}
@@ -415,19 +420,22 @@ def _given(patch: JsonObject) -> JsonObject:
 def _created(work: Work, proposal: JsonObject) -> JsonObject:
     kind, resource = proposal["changes"][0]["target_type"], proposal["resource"]
     name = resource.get("code") or resource["id"]
-    asking = Asking(work.person, work.clock.now(), ZoneInfo("UTC"), work.public)
-    return {"type": kind, "id": resource["id"], "label": name, "url": asking.link(kind, name)}
+    return {"type": kind, "id": resource["id"], "label": name, "url": link(work.public, kind, name)}
 
 
 def _evidence(work: Work, state: State) -> list[JsonObject]:
-    asking = Asking(work.person, work.clock.now(), ZoneInfo("UTC"), work.public)
     found = [one for finding in state["findings"] for one in finding["evidence"]]
     for proposal in state["proposals"]:
         item = proposal["changes"][0]
         if proposal.get("approval_id"):
             identity = proposal["approval_id"]
             found.append(
-                {"type": "approval", "id": identity, "label": "the proposal", "url": asking.link("approval", identity)}
+                {
+                    "type": "approval",
+                    "id": identity,
+                    "label": "the proposal",
+                    "url": link(work.public, "approval", identity),
+                }
             )
         if item["target_id"]:
             label, kind = item["target"], item["target_type"]
@@ -436,9 +444,7 @@ def _evidence(work: Work, state: State) -> list[JsonObject]:
                     "type": kind,
                     "id": item["target_id"],
                     "label": label,
-                    "url": asking.link(
-                        item["target_type"], label if item["target_type"] == "package" else item["target_id"]
-                    ),
+                    "url": link(work.public, kind, label if kind == "package" else item["target_id"]),
                 }
             )
     return list({(one["type"], one["id"]): one for one in found}.values())
@@ -488,8 +494,24 @@ def _does(item: JsonObject, names: Mapping[str, str]) -> str:
         for one in fields
         if one != "currency" or "amount" not in fields
     ]
+    if item["target_type"] in _OF_RECORDS:
+        return _says_of(item, fields, names)
     verb = {"create": "Create", "delete": "Delete", "restore": "Restore"}.get(item["operation"], "Change")
     return f"{verb} {name}" + (f" ({', '.join(told)})" if told else "")
+
+
+_OF_RECORDS: Final = ("memory", "comment")
+
+
+def _says_of(item: JsonObject, fields: JsonObject, names: Mapping[str, str]) -> str:
+    """What is done with a text that belongs to a record."""
+    kind = item["target_type"]
+    text, of = fields.get("text") or fields.get("body"), names.get(str(fields.get("entity_id")), "it")
+    if item["operation"] == "create":
+        return f"{'Remember of' if kind == 'memory' else 'Comment on'} {of}: “{text}”"
+    told = {"patch": "Correct", "delete": "Forget" if kind == "memory" else "Delete", "restore": "Restore"}
+    verb = told.get(item["operation"], "Change")
+    return f"{verb} “{item['target']}”" + (f" to “{text}”" if text else "")
 
 
 async def await_person(state: State) -> JsonObject:

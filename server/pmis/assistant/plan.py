@@ -8,7 +8,7 @@ from datetime import datetime  # noqa: TC003
 from typing import Any, Literal, TypeAlias
 from uuid import UUID  # noqa: TC003
 
-TargetType: TypeAlias = Literal["package", "task", "party", "comment"]
+TargetType: TypeAlias = Literal["package", "task", "party", "comment", "memory"]
 Operation: TypeAlias = Literal["create", "patch", "transition", "delete", "restore"]
 ListedType: TypeAlias = Literal["package", "task", "party", "approval"]
 Grouping: TypeAlias = Literal["status", "currency", "vendor", "owner", "package_type", "project", "assignee"]
@@ -18,7 +18,7 @@ Grouping: TypeAlias = Literal["status", "currency", "vendor", "owner", "package_
 class Named:
     """A record that was meant. `label` is what people call it: its code, or its title."""
 
-    type: Literal["package", "task", "party", "person", "project", "approval"]
+    type: Literal["package", "task", "party", "person", "project", "approval", "memory"]
     id: UUID
     label: str
 
@@ -99,6 +99,16 @@ class FieldHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is remembered: of this record, or that has to do with this text, or lately?"""
+
+    record: Named | None = None
+    text: str = ""
+    project: Named | None = None
+    kind: Literal["memories"] = "memories"
+
+
+@dataclass(frozen=True, slots=True)
 class WhatCanYouDo:
     """What may be asked, in examples."""
 
@@ -106,7 +116,7 @@ class WhatCanYouDo:
 
 
 Question: TypeAlias = (
-    AboutRecord | ListOf | WaitingFor | Decisions | ChangesSince | Totals | FieldHistory | WhatCanYouDo
+    AboutRecord | ListOf | WaitingFor | Decisions | ChangesSince | Totals | FieldHistory | Remembered | WhatCanYouDo
 )
 
 

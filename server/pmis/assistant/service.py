@@ -16,6 +16,8 @@ from pmis.assistant.providers import planner_of
 from pmis.assistant.turns import Answered, Said
 from pmis.assistant.work import TurnLimits, Work
 from pmis.kit.errors import UnavailableError
+from pmis.memory.embedding import embedder_of
+from pmis.memory.recall import question_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pmis.assistant.answers import Finding
     from pmis.assistant.plan import Plan
     from pmis.assistant.state import State
+    from pmis.assistant.tools import Tool
     from pmis.assistant.turns import JsonObject, Turn
     from pmis.assistant.work import Heard, Planner, Sessions
     from pmis.kit.clock import Clock
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from pmis.kit.settings import Settings
     from pmis.ledger.event import Source
     from pmis.ledger.vault import Vault
+    from pmis.memory.embedding import Embedder
     from pmis.policy.access import Principal
 
 GRACE_SECONDS: Final = 15
@@ -86,6 +90,7 @@ class Assistant:
         dsn: str,
         public: str,
         limits: TurnLimits,
+        embedder: Embedder | None = None,
     ) -> None:
         """Nothing is loaded or connected yet. `dsn` is where the checkpoints are."""
         self._database = database
@@ -95,6 +100,7 @@ class Assistant:
         self._dsn = dsn
         self._public = public
         self._limits = limits
+        self._embedder = embedder
         self._making = asyncio.Lock()
         self._open = AsyncExitStack()
         self._graph: CompiledStateGraph[State, Work, State, State] | None = None
@@ -107,7 +113,14 @@ class Assistant:
             settings.assistant_seconds, settings.assistant_proposals_per_hour, settings.assistant_max_steps
         )
         return cls(
-            database, vault, clock, planner_of(settings), dsn=settings.app_dsn, public=settings.public, limits=limits
+            database,
+            vault,
+            clock,
+            planner_of(settings),
+            dsn=settings.app_dsn,
+            public=settings.public,
+            limits=limits,
+            embedder=embedder_of(settings),
         )
 
     async def close(self) -> None:
@@ -126,16 +139,18 @@ class Assistant:
                 self._graph = build(self._saver)
             return self._graph
 
-    async def find(self, asker: Asker, looked_for: Callable[[Session, Asking], Awaitable[Finding]]) -> Finding:
-        """What there is to say to one question, without a conversation; raises AssistantStoppedError.
+    async def find(self, asker: Asker, tool: Tool) -> Finding:
+        """What a tool finds, without a conversation; raises AssistantStoppedError, and what the tool raises.
 
-        `looked_for` is given a session that reaches what the person reaches, read as the assistant.
+        It is given a session that reaches what the person reaches, read as the assistant.
         """
         agent = acting_for(asker.person)
-        asking = Asking(agent, self._clock.now(), ZoneInfo("UTC"), self._public)
+        text = tool.looks_for
+        meant = {text: await question_of(self._embedder, text)} if text and self._embedder else {}
+        asking = Asking(agent, self._clock.now(), ZoneInfo("UTC"), self._public, self._vault, meant)
         async with self._database.read(asker.reach) as session:
             await turns.require_running(session)
-            return await looked_for(session, asking)
+            return await tool.look(session, asking)
 
     async def carry_out(
         self, asker: Asker, planned: Callable[[Session, Asking], Awaitable[Plan]], words: str
@@ -230,6 +245,8 @@ class Assistant:
             asker.correlation_id,
             self._public,
             quotes=not isinstance(planner, Given),
+            embedder=self._embedder,
+            conversation_id=turn.conversation_id,
             limits=self._limits,
         )
         config: Any = {"configurable": {"thread_id": str(turn.id)}, "recursion_limit": self._limits.steps}

@@ -7,7 +7,7 @@ assistant for the person, and what it proposes goes down the graph like what was
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,6 +24,7 @@ from pmis.assistant.plan import (
     Plan,
     PlannedChange,
     Question,
+    Remembered,
     Totals,
     WaitingFor,
 )
@@ -56,6 +57,13 @@ class Tool(BaseModel):
     """The arguments of a tool; its docstring is what whoever calls it is told."""
 
     model_config = ConfigDict(extra="forbid")
+    unseen: ClassVar[bool] = False
+    """Whether what it finds is told to the person, and not to a model: nothing but text that somebody wrote."""
+
+    @property
+    def looks_for(self) -> str:
+        """The text that memories are looked for by, if it does: what it means is made out beforehand."""
+        return ""
 
     async def question(self, session: Session, asking: Asking) -> Question:
         """What it asks; raises NotFoundError for a record that is not there for who asks."""
@@ -163,6 +171,29 @@ class HistoryOf(Tool):
         return FieldHistory(await named(session, asking, self.type, self.record), self.field)
 
 
+class Recall(Tool):
+    """Say what is remembered: of a record, that has to do with a text, or lately. Decisions, analyses, context."""
+
+    unseen: ClassVar[bool] = True
+    type: Literal["package", "task", "party", "project"] | None = None
+    record: Reference | None = None
+    text: Text = ""
+
+    @property
+    def looks_for(self) -> str:
+        """The text."""
+        return self.text
+
+    async def question(self, session: Session, asking: Asking) -> Question:
+        """What is remembered?"""
+        if (self.type is None) != (self.record is None):
+            raise InvalidInputError("type and record come together.")
+        about = await named(session, asking, self.type, self.record) if self.type and self.record else None
+        if about is not None and about.type == "project" and not self.text:
+            return Remembered(project=about)
+        return Remembered(about, self.text)
+
+
 LOOKING: Final[dict[str, type[Tool]]] = {
     "read_record": ReadRecord,
     "list_records": ListRecords,
@@ -171,6 +202,7 @@ LOOKING: Final[dict[str, type[Tool]]] = {
     "who_decided": WhoDecided,
     "what_changed": WhatChanged,
     "history_of": HistoryOf,
+    "recall": Recall,
 }
 """Every tool that looks, by the name under which it is called."""
 
@@ -185,7 +217,7 @@ class Propose(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     operation: Literal["create", "patch", "transition", "delete", "restore"]
-    type: Literal["package", "task", "party", "comment"]
+    type: Literal["package", "task", "party", "comment", "memory"]
     record: Reference | None = Field(default=None, description="Which; none for a new one.")
     project: Reference | None = Field(default=None, description="For a new record: where, by id or prefix.")
     patch: dict[str, Any] = {}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import Database, Reach, Session
     from pmis.ledger.event import Source
     from pmis.ledger.vault import Vault
+    from pmis.memory.embedding import Embedder
     from pmis.policy.access import Principal
 
 
@@ -83,4 +84,7 @@ class Work:
     public: str
     quotes: bool = True
     """Whether what was said are a person's words, which stand for a reason where none was given."""
+    embedder: Embedder | None = None
+    """What works out what a text means by which memories are looked for; without it words must do."""
+    conversation_id: UUID | None = None
     limits: TurnLimits = field(default_factory=TurnLimits)

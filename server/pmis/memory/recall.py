@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from pmis.kit.db import Session
+    from pmis.kit.db import Row, Session
     from pmis.ledger.vault import Vault
     from pmis.memory.embedding import Embedder, Vector
     from pmis.memory.index import Hit
@@ -95,6 +95,24 @@ async def recall(
     ][:limit]
 
 
+async def latest(
+    session: Session,
+    vault: Vault,
+    *,
+    projects: Sequence[UUID] | None = None,
+    entity: UUID | None = None,
+    limit: int = 8,
+) -> list[Memory]:
+    """The newest memories with their texts: of a record that whoever asks may read, or of projects that they read."""
+    rows = await session.all(
+        "select doc from state.memory where (%(entity)s::uuid is null or entity_id = %(entity)s) "
+        "and (%(projects)s::uuid[] is null or project_id = any(%(projects)s)) and not deleted "
+        "order by id desc limit %(limit)s",
+        {"entity": entity, "projects": None if projects is None else list(projects), "limit": limit},
+    )
+    return await _with_texts(session, vault, rows)
+
+
 def fused(rankings: Sequence[Mapping[UUID, int]]) -> dict[UUID, float]:
     """One score for what several rankings place: who is high up in both comes before who is first in one."""
     scores: dict[UUID, float] = {}
@@ -112,6 +130,10 @@ async def _opened(
         "select doc from state.memory where id = any(%s) and project_id = any(%s) and not deleted",
         (list(identities), list(projects)),
     )
+    return {one.id: one for one in await _with_texts(session, vault, rows)}
+
+
+async def _with_texts(session: Session, vault: Vault, rows: Sequence[Row]) -> list[Memory]:
     memories = [Memory.model_validate(json.loads(row[0])) for row in rows]
-    texts = await vault.open(session, [one.text for one in memories])
-    return {one.id: one.model_copy(update={"text": texts[one.text]}) for one in memories if texts[one.text] is not None}
+    texts = await vault.open(session, [one.text for one in memories]) if memories else {}
+    return [one.model_copy(update={"text": texts[one.text]}) for one in memories if texts[one.text] is not None]

@@ -165,11 +165,16 @@ class Adversary:
             said["since"] = "2020-01-01T00:00:00Z"
             if self.draw.random() < 0.3:
                 del said["type"], said["record"]
+        if tool == "recall":
+            said["type"] = self.draw.choice(["package", "task", "party", "project"])
+            if self.draw.random() < 0.5:
+                said["text"] = self.text()
+                del said["type"], said["record"]
         if tool == "history_of":
             said["field"] = self.draw.choice(_FIELDS)
         if tool == PROPOSE:
             said |= {"operation": self.draw.choice(["create", "patch", "transition", "delete", "restore"])}
-            said["type"] = self.draw.choice(["package", "task", "party", "comment"])
+            said["type"] = self.draw.choice(["package", "task", "party", "comment", "memory"])
             said["patch"] = self.patch()
             if said["operation"] == "create":
                 del said["record"]
@@ -197,6 +202,18 @@ class Adversary:
                     "type": "comment",
                     "project": self.office.a.prefix,
                     "patch": {"entity_type": "package", "entity_id": package, "body": word},
+                },
+                {
+                    "operation": "create",
+                    "type": "memory",
+                    "project": self.office.a.prefix,
+                    "patch": {"entity_type": "package", "entity_id": package, "text": word, "kind": "context"},
+                },
+                {
+                    "operation": self.draw.choice(["patch", "delete", "restore"]),
+                    "type": "memory",
+                    "record": str(self.draw.choice(sorted(records["memory"].values()))),
+                    "patch": self.draw.choice([{}, {"text": word}]),
                 },
             ]
         )
@@ -286,7 +303,7 @@ async def effects(office: Office) -> list[str]:
     wrong: list[str] = []
     for kind, project, actor, behalf in rows:
         noun, _, verb = kind.partition(".")
-        if noun not in ("package", "task", "party", "comment", "approval"):
+        if noun not in ("package", "task", "party", "comment", "memory", "approval"):
             wrong.append(f"{actor} caused {kind}")
         if noun == "approval" and verb not in ("created", "voided"):
             wrong.append(f"{actor} caused {kind}")

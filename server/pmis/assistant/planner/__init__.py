@@ -8,7 +8,8 @@
 4. `stance` tells a command from a question, a prohibition, a report and a supposition.
 5. `commands` reads commands: `slots` sorts out targets and values, `changes` and `creating` make proposals of them.
    `questions` reads questions, with `filters` for lists and totals.
-6. `planning` puts it together, with what an earlier turn left open.
+6. `memories` reads what is to be remembered, told again and forgotten, before any of this.
+7. `planning` puts it together, with what an earlier turn left open.
 
 Two rules keep it from writing what nobody asked for. A command of which a word was not understood is asked back, not
 carried out in part; and of several records that words may mean none is chosen. What is forbidden ("do not award P-003")

@@ -63,6 +63,10 @@ _RECORDS: Final = (
     "union all select 'party', id, project_id, doc, deleted from state.party "
     "where project_id = any(%(projects)s) and (id = any(%(ids)s) or lower(email) = any(%(addresses)s))"
 )
+_MEMORIES: Final = (
+    "select id from state.memory where entity_id = %s and project_id = any(%s) and not deleted "
+    "order by id desc limit 20"
+)
 _OPEN_APPROVALS: Final = "select distinct target_id from state.approval_target where target_id = any(%s) and open"
 
 
@@ -232,6 +236,11 @@ class Knowledge:
             if rank > best.get(identity, 0):
                 best[identity] = rank
         return sorted(((rank, identity) for identity, rank in best.items()), key=lambda one: -one[0])
+
+    async def memories_of(self, record: Named) -> list[Named]:
+        """What is remembered of a record, the newest first; what they say is sealed, and not needed to name them."""
+        rows = await self.session.all(_MEMORIES, (record.id, list(self.projects)))
+        return [Named("memory", row[0], f"what is remembered of {record.label}") for row in rows]
 
     async def with_open_approval(self, ids: Sequence[UUID]) -> set[UUID]:
         """Those of the records about which an approval is open."""

@@ -13,6 +13,7 @@ from pmis.assistant.planner.changes import deciding, merged
 from pmis.assistant.planner.commands import Orders, bare_answer, clauses, is_bare, is_verb, leads_to_value
 from pmis.assistant.planner.dates import Unclear, find_dates
 from pmis.assistant.planner.knowledge import Knowledge
+from pmis.assistant.planner.memories import Memories, order_of
 from pmis.assistant.planner.questions import HELP, Asked
 from pmis.assistant.planner.reasons import joined, with_remark_aside, without_reason
 from pmis.assistant.planner.text import MAX_READ, QUOTE, Said, cleaned, lowered, put_aside, sentences, spelt
@@ -59,7 +60,7 @@ async def plan(
     It writes nothing, decides nothing, and finds only what the principal may see. Whatever is said, it raises nothing.
     """
     shown = cleaned(text)
-    if is_bare(shown):
+    if is_bare(shown) and order_of(Said(shown), before) is None:
         return _bare(shown, before)
     said = with_remark_aside(_put_aside(shown))
     if not re.search(r"[^\W_]", QUOTE.sub(" q ", said.text)):
@@ -96,16 +97,17 @@ def _bare(shown: str, before: Before | None) -> Plan:
     if isinstance(answer, RefusedError):
         return Plan("refuse", text=answer.text, offers=answer.offers)
     if isinstance(answer, AskBackError):
-        return _asking(answer)
+        return _asking(answer, Said(shown))
     return Plan("answer", text=answer)
 
 
-def _asking(error: AskBackError) -> Plan:
+def _asking(error: AskBackError, said: Said) -> Plan:
+    """What is asked back, with what was quoted as it was typed."""
     return Plan(
         "clarify",
-        text=error.text,
+        text=said.spoken(error.text),
         candidates=error.candidates,
-        not_understood=error.not_understood,
+        not_understood=tuple(said.spoken(one) for one in error.not_understood),
         offers=error.offers,
     )
 
@@ -158,6 +160,9 @@ class _Planner:
             found = await self._plan(earlier, chosen=picked)
             if found.kind in ("change", "answer"):
                 return found
+        if order_of(earlier, before) is not None:
+            # Whatever was put behind it would be remembered.
+            return None
         answer = said.text.strip(" .!?")
         answer = re.sub(
             r"^(?:to|for|on|in|it's|it is|i mean|i meant|the|please|by|call it|named?)\s+",
@@ -216,23 +221,28 @@ class _Planner:
         turn = Turn(knowledge, said, self._now, self._zone, self._project, self._before, chosen)
         if self._before is not None:
             await knowledge.fetch(ids=[one.id for one in (*self._before.records, *self._before.candidates)][:40])
+        order = order_of(said, self._before)
+        try:
+            return await (self._sentences(turn, said) if order is None else Memories(turn, said, order).plan())
+        except AskBackError as error:
+            return _asking(error, said)
+        except RefusedError as error:
+            return Plan("refuse", text=error.text, offers=error.offers)
+
+    async def _sentences(self, turn: Turn, said: Said) -> Plan:
+        """The plan for what its sentences ask and order; raises AskBackError or RefusedError."""
         texts = self._texts(turn, said)
         if len(texts) > MOST_SENTENCES:
             return Plan("clarify", text="That is too much at once. Please say a few things at a time.", offers=OFFERS)
-        mended, parts = await linking.read(said, texts, turn.today, knowledge)
+        mended, parts = await linking.read(said, texts, turn.today, turn.knowledge)
         outcome = _Outcome()
-        try:
-            for text, items in zip(mended, parts, strict=True):
-                Sentence(turn, text, items, outcome).read()
-            changes = merged(outcome.changes)
-            if outcome.decisions:
-                targets = [one.target.id for one in outcome.decisions if one.target is not None]
-                if await knowledge.with_open_approval(targets):
-                    raise deciding()
-        except AskBackError as error:
-            return _asking(error)
-        except RefusedError as error:
-            return Plan("refuse", text=error.text, offers=error.offers)
+        for text, items in zip(mended, parts, strict=True):
+            Sentence(turn, text, items, outcome).read()
+        changes = merged(outcome.changes)
+        if outcome.decisions:
+            targets = [one.target.id for one in outcome.decisions if one.target is not None]
+            if await turn.knowledge.with_open_approval(targets):
+                raise deciding()
         if turn.reason is not None:
             changes = [replace(one, reason=turn.reason) for one in changes]
         kind = "change" if changes else "answer"

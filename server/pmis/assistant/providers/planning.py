@@ -241,6 +241,10 @@ class ModelPlanner:
                     return {"refused": "there is no such tool"}
                 tool = LOOKING[name].model_validate(arguments)
                 question = await tool.question(session, asking)
+                if tool.unseen:
+                    draft.questions.append(question)
+                    draft.tools.append(name)
+                    return {"noted": "it is told to the person when you are done"}
                 found = await answer(session, asking, question)
                 draft.questions.append(question)
                 draft.looked = draft.looked or bool(found.rows)

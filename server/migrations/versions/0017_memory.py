@@ -46,6 +46,17 @@ grant usage on schema memory to pmis_app;
 
 create table memory.words (memory_id uuid primary key, project_id uuid not null, words tsvector not null);
 create index words_found on memory.words using gin (words) with (fastupdate = off);
+
+-- Nothing is near until PostgreSQL has vectors.
+create function memory.nearest(
+    p_projects uuid[], p_entities uuid[], p_embedder text, p_question text, p_limit integer
+) returns table (memory_id uuid, similarity double precision) language plpgsql stable as $body$
+begin
+    return;
+end
+$body$;
+revoke all on function memory.nearest from public;
+grant execute on function memory.nearest to pmis_app;
 grant select, insert, update, delete on memory.words to pmis_app;
 """
 
@@ -103,13 +114,16 @@ begin
             set version = excluded.version, embedder = excluded.embedder, embedding = excluded.embedding
             where vector.version <= excluded.version
         $body$;
-        create function memory.nearest(
+        create or replace function memory.nearest(
             p_projects uuid[], p_entities uuid[], p_embedder text, p_question text, p_limit integer
         ) returns table (memory_id uuid, similarity double precision) language plpgsql stable as $body$
         declare
             -- Read once: as a part of the query it would be read anew for every row.
             question constant %1$s.halfvec := p_question::%1$s.halfvec;
         begin
+            if question is null then
+                return;
+            end if;
             return query
                 select found.memory_id, 1 - found.distance from (
                     select v.memory_id, v.embedding operator(%1$s.<=>) question as distance from memory.vector v
@@ -121,8 +135,8 @@ begin
                 ) found;
         end
         $body$;
-        revoke all on function memory.put_vector, memory.nearest from public;
-        grant execute on function memory.put_vector, memory.nearest to pmis_app;
+        revoke all on function memory.put_vector from public;
+        grant execute on function memory.put_vector to pmis_app;
     $f$, place);
     return true;
 end

@@ -41,11 +41,13 @@ _PUT_WORDS: Final = (
 _OF_ENTITIES: Final = (
     "(%(entities)s::uuid[] is null or w.memory_id in (select id from state.memory where entity_id = any(%(entities)s)))"
 )
-_BY_WORDS: Final = (
-    "select w.memory_id, ts_rank(w.words, q.query, 1)::float8 as rank "
+_FOUND: Final = (
+    "(select true, w.memory_id, ts_rank(w.words, q.query, 1)::float8 as rank "
     "from to_tsquery('simple', %(terms)s) as q(query), memory.words w "
     f"where w.words @@ q.query and w.project_id = any(%(projects)s) and {_OF_ENTITIES} "
-    "order by rank desc, w.memory_id desc limit %(limit)s"
+    "order by rank desc, w.memory_id desc limit %(limit)s) "
+    "union all select false, memory_id, similarity from "
+    "memory.nearest(%(projects)s, %(entities)s, %(embedder)s, %(vector)s, %(limit)s)"
 )
 
 
@@ -73,21 +75,27 @@ async def has_vectors(session: Session) -> bool:
     return row is not None and row[0]
 
 
-async def by_words(session: Session, place: Place, text: str, limit: int) -> list[Hit]:
-    """Those that have any of the words in the text, or words that begin so; the more of them, the nearer."""
-    terms = _any_of(text)
-    if not terms:
-        return []
+async def found(
+    session: Session, place: Place, text: str, embedder: str | None, vector: Vector | None, limit: int
+) -> tuple[list[Hit], list[Hit]]:
+    """Those with words of the text, or words that begin so, and those with near vectors; of each the nearest first.
+
+    Vectors are compared with those of the same embedder alone. Both are asked for in one message to the database.
+    Without an embedder, and where this PostgreSQL compares no vectors, only words are compared.
+    """
     rows = await session.all(
-        _BY_WORDS,
+        _FOUND,
         {
-            "terms": terms,
+            "terms": _any_of(text),
             "projects": list(place.projects),
             "entities": None if place.entities is None else list(place.entities),
+            "embedder": embedder,
+            "vector": None if vector is None else _written(vector),
             "limit": limit,
         },
     )
-    return [Hit(*row) for row in rows]
+    rows.sort(key=lambda row: (row[2], row[1]), reverse=True)
+    return [Hit(*row[1:]) for row in rows if row[0]], [Hit(*row[1:]) for row in rows if not row[0]]
 
 
 def _any_of(text: str) -> str:
@@ -103,16 +111,6 @@ async def put_vector(
     """Have the memory found by what this version of it means; a vector of a newer version stays."""
     values = (memory, project, version, embedder, _written(vector))
     await session.execute("select memory.put_vector(%s, %s, %s, %s, %s)", values)
-
-
-async def nearest(session: Session, place: Place, embedder: str, vector: Vector, limit: int) -> list[Hit]:
-    """Those whose vectors, of the same embedder, are nearest to this one; every one is compared."""
-    entities = None if place.entities is None else list(place.entities)
-    rows = await session.all(
-        "select memory_id, similarity from memory.nearest(%s, %s, %s, %s, %s)",
-        (list(place.projects), entities, embedder, _written(vector), limit),
-    )
-    return [Hit(*row) for row in rows]
 
 
 def _written(vector: Vector) -> str:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pmis.kit.db import Row, Session
     from pmis.ledger.vault import Vault
     from pmis.memory.embedding import Embedder, Vector
-    from pmis.memory.index import Hit
     from pmis.policy.access import Principal
 
 CANDIDATES: Final = 50
@@ -78,11 +77,8 @@ async def recall(
     if not wanted:
         return []
     place = Place(wanted, entities)
-    words = await index.by_words(session, place, question.text, CANDIDATES)
-    meaning: list[Hit] = []
-    if question.vector is not None and question.embedder is not None and await index.has_vectors(session):
-        near = await index.nearest(session, place, question.embedder, question.vector, CANDIDATES)
-        meaning = [hit for hit in near if hit.nearness >= question.least]
+    words, near = await index.found(session, place, question.text, question.embedder, question.vector, CANDIDATES)
+    meaning = [hit for hit in near if hit.nearness >= question.least]
     ranks = [{hit.memory_id: rank for rank, hit in enumerate(hits, 1)} for hits in (words, meaning)]
     scores = fused(ranks)
     best = sorted(scores, key=lambda one: (scores[one], one), reverse=True)

@@ -166,20 +166,19 @@ class Adversary:
             if self.draw.random() < 0.3:
                 del said["type"], said["record"]
         if tool == "recall":
-            said["type"] = self.draw.choice(["package", "task", "party", "project"])
-            if self.draw.random() < 0.5:
-                said["text"] = self.text()
-                del said["type"], said["record"]
+            said = {"text": self.text()} if self.draw.random() < 0.5 else said
         if tool == "history_of":
             said["field"] = self.draw.choice(_FIELDS)
-        if tool == PROPOSE:
-            said |= {"operation": self.draw.choice(["create", "patch", "transition", "delete", "restore"])}
-            said["type"] = self.draw.choice(["package", "task", "party", "comment", "memory"])
-            said["patch"] = self.patch()
-            if said["operation"] == "create":
-                del said["record"]
-                said["project"] = self.text()
-        return said
+        return self.proposal() if tool == PROPOSE else said
+
+    def proposal(self) -> dict[str, Any]:
+        """A change of any record, of any fields."""
+        said: dict[str, Any] = {
+            "operation": self.draw.choice(["create", "patch", "transition", "delete", "restore"]),
+            "type": self.draw.choice(["package", "task", "party", "comment", "memory"]),
+            "patch": self.patch(),
+        }
+        return said | {"project" if said["operation"] == "create" else "record": self.text()}
 
     def sensible(self) -> dict[str, Any]:
         """A change that could well be taken, if the person may make it; of the other project's records as well."""

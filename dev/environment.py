@@ -16,6 +16,16 @@ from pathlib import Path
 
 UV = "uv==0.13.9"
 LOG_TAIL = 12
+LOADED = (
+    "pmis.api.app",
+    "pmis.assistant.checkpoints",
+    "pmis.assistant.graph",
+    "pmis.cli.main",
+    "pmis.jobs.worker",
+    "pmis.ops.up",
+    "alembic.command",
+)
+"""What our processes load, and all that these load in turn."""
 
 
 class StepFailedError(Exception):
@@ -189,13 +199,15 @@ def make(folder: Path, kind: str, wanted: str, root: Path) -> None:
         log,
         clean | settings,
     )
-    # Ours too, as far as the checkout can be written; what changes later is compiled again when it is first used.
+    # Compiled once, also where PYTHONDONTWRITEBYTECODE is set (`-I` does not hear of it): else every process compiles
+    # hundreds of modules when it starts. Ours as far as the checkout can be written; what changes later is compiled
+    # again when it is first used. Of the libraries' thousands of modules only what our processes load.
     source = root / "server" / "pmis"
-    subprocess.run(
-        [python, "-I", "-m", "compileall", "-q", source],
-        check=False,
-        capture_output=True,
-    )
+    for command in (
+        ["-m", "compileall", "-q", source],
+        ["-c", f"import {', '.join(LOADED)}"],
+    ):
+        subprocess.run([python, "-I", *command], check=False, capture_output=True)
     for stamp in (".pmis-runtime", *((".pmis-dev",) if dev else ())):
         fresh = folder / f"{stamp}.new"
         fresh.write_text(f"{wanted}\n")

@@ -95,11 +95,31 @@ def test_a_step_that_fails_says_which_and_shows_the_end_of_its_log(copy):
     assert not (copy / ".venv" / ".pmis-runtime").exists()
 
 
+_COMPILED = """
+import sys
+files = set()
+def heard(event, about):
+    # Only what imports compile: anyio parses its own text, and many make small functions.
+    if event == "compile" and "importlib" in sys._getframe(1).f_code.co_filename:
+        files.add(str(about[1]))
+sys.addaudithook(heard)
+import pmis.api.app, pmis.cli.main, pmis.jobs.worker, pmis.ops.up, pmis.assistant.graph, alembic.command
+print(*sorted(files), sep="\\n", end="")
+"""
+"""Prints the files that are compiled while what our processes load is loaded."""
+
+
 @pytest.mark.slow
 def test_first_runs_at_once_then_quick_ones_from_anywhere(copy, tmp_path):
+    writing_nothing = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     first = [
         subprocess.Popen(
-            [copy / "pmis", "--version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
+            [copy / "pmis", "--version"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            env=writing_nothing,
         )
         for _ in range(2)
     ]
@@ -108,6 +128,16 @@ def test_first_runs_at_once_then_quick_ones_from_anywhere(copy, tmp_path):
     assert [output.startswith("pmis 0.") for output, _ in answers] == [True, True]
     # One made it, the other waited.
     assert "".join(errors for _, errors in answers).count("installing the locked packages") == 1
+
+    # From then on no process compiles anything.
+    compiled = subprocess.run(
+        [copy / ".venv" / "bin" / "python", "-P", "-c", _COMPILED],
+        env=writing_nothing,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert compiled.stdout.splitlines() == []
 
     (tmp_path / "link").symlink_to(copy / "pmis")
     for script, folder in ((copy / "pmis", "/"), (tmp_path / "link", tmp_path), ("../checkout/pmis", copy)):

@@ -327,7 +327,8 @@ async def revise(
 ) -> Outcome:
     """Propose again after a request for changes, a drift or an expiry: same records, on the state of the day.
 
-    `patches` replaces the patch of the records it names; the new approval says which one it supersedes.
+    `patches` replaces the patch of the records it names; the new approval says which one it supersedes. What was known
+    of the values, such as that others wrote them, is known of the new proposal too.
     """
     old = await _locked(session, request.principal, approval_id)
     if old.is_open or old.status == "applied":
@@ -356,6 +357,7 @@ async def revise(
         )
         for change in old.changes
     ]
+    request = replace(request, flags=request.flags | _flags(old))
     return await propose(session, vault, request, wanted, supersedes=old.id)
 
 
@@ -537,6 +539,7 @@ async def _apply(session: WriteSession, vault: Vault, request: Request, approval
         request.correlation_id,
         approval.reason,
         writer=Writer(_writer(approval)),
+        flags=_flags(approval),
         causation_id=request.causation_id,
     )
     try:
@@ -585,8 +588,17 @@ async def _apply(session: WriteSession, vault: Vault, request: Request, approval
 
 
 def _writer(approval: Approval) -> str:
+    return _facts(approval)[0]["writer"]
+
+
+def _flags(approval: Approval) -> frozenset[str]:
+    return frozenset(flag for facts in _facts(approval) for flag in facts.get("flags", ()))
+
+
+def _facts(approval: Approval) -> list[dict[str, Any]]:
+    """What the policy was told of each change."""
     facts = approval.decision["facts"]
-    return facts["changes"][0]["writer"] if "changes" in facts else facts["writer"]
+    return facts.get("changes") or [facts]
 
 
 def proposer_principal(approval: Approval) -> Principal:

@@ -99,6 +99,7 @@ class Situation:
     reason: str | None = None
     stated_impact: Level | None = None
     stated_uncertainty: Level | None = None
+    flags: frozenset[str] = frozenset()
     known: dict[UUID, Entity] = field(default_factory=dict["UUID", Entity])
     """The records that earlier changes of the same proposal touched, as they would then be."""
 
@@ -347,6 +348,7 @@ class Noun(Projection[E]):
             "solo": situation.policy.solo.enabled,
             "stated_impact": situation.stated_impact,
             "stated_uncertainty": situation.stated_uncertainty,
+            "flags": situation.flags,
         }
         return Facts(**{**usual, **self.own_facts(entity, change, changed, situation)})
 

@@ -52,6 +52,8 @@ class Request:
     causation_id: UUID | None = None
     writer: Writer | None = None
     """What kind of writer the fields come from, when it is not the principal itself: an import, an e-mail."""
+    flags: frozenset[str] = frozenset()
+    """What is to be known of the values: the policy's `FLAGS` that hold of them."""
 
     @property
     def origin(self) -> Origin:
@@ -306,6 +308,7 @@ async def judge(session: WriteSession, request: Request, wanted: Sequence[Wanted
             reason=request.reason,
             stated_impact=request.stated_impact,
             stated_uncertainty=request.stated_uncertainty,
+            flags=request.flags,
             known=situation_known,
         )
         await one.noun.check_references(session, change, entity, situation)

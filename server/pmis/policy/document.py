@@ -52,10 +52,11 @@ class Writer(StrEnum):
     SYSTEM = "system"
 
 
+UNTRUSTED: Final = "untrusted_text"
 FLAGS: Final[Mapping[str, str]] = {
     "inexact": "the values are estimates rather than what the source says word for word",
     "of_another": "the record is another person's own",
-    "untrusted_text": "a value was taken from an e-mail or a file that anybody could have written",
+    UNTRUSTED: "a value was taken from an e-mail or a file that anybody could have written",
 }
 """What a writer can say about a change besides its fields; a rule may ask for it."""
 

@@ -573,6 +573,22 @@ class TestRevised:
         assert outcome.approval.supersedes == approval.id
         assert outcome.approval.digest == approval.digest
 
+    async def test_what_others_wrote_stays_what_others_wrote(self, world: World):
+        package = await world.make_package()
+        wanted = world.wanted("package", "patch", package.id, {"title": "As a mail says"})
+        outcome = await world.propose_all("agent:operator", [wanted], flags=frozenset({"untrusted_text"}))
+        assert outcome.outcome == "confirmation_required"
+        assert outcome.approval is not None
+        assert outcome.decision.uncertainty is Level.HIGH
+        assert "untrusted.confirm" in [reason.rule for reason in outcome.decision.reasons]
+        await world.withdraw("operator", outcome.approval)
+        again = await world.revise("operator", outcome.approval)
+        assert again.outcome == "confirmation_required"
+        assert again.approval is not None
+        assert again.approval.decision["facts"]["flags"] == ["untrusted_text"]
+        assert (await world.say("operator", again.approval, "confirm")).outcome == "applied"
+        await world.require_replay()
+
     async def test_only_by_the_proposer_and_only_what_it_was_about(self, world: World):
         approval = await waiting(world)
         with pytest.raises(ApprovalClosedError, match="is pending"):

@@ -63,6 +63,15 @@ class ChatMessage(Input):
     )
 
 
+class ChatSource(BaseModel):
+    """A text that others wrote, which a model was given values of before it planned a change."""
+
+    type: Literal["email", "comment", "package", "task"]
+    id: str
+    part: str = Field(examples=["subject"])
+    fields: list[str] = Field(description="The fields of the change whose value stands in the text.")
+
+
 class ChatChange(BaseModel):
     """A change that was proposed, and what became of it."""
 
@@ -79,6 +88,9 @@ class ChatChange(BaseModel):
     approval_id: str | None
     digest: str | None = Field(description="For the decision about the approval: the digest of what was shown.")
     reason: str | None
+    sources: list[ChatSource] = Field(
+        description="What others wrote that the change may rest on; the policy is told of it."
+    )
 
 
 class ChatEvidence(BaseModel):

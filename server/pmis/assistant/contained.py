@@ -25,12 +25,17 @@ _REMOVED: Final = "[address removed]"
 
 def contained(text: str, public: str) -> str:
     """The text without what could carry it elsewhere; addresses below `public` stay."""
-    plain = "".join(_visible(one) for one in text[:_LONGEST])
+    plain = visible(text[:_LONGEST])
     plain = _PICTURE.sub(r"\1", plain)
     plain = _LINK.sub(lambda found: f"{found[1]} {found[2]}" if _is_own(found[2], public) else found[1], plain)
     plain = _REFERENCE.sub("", plain)
     plain = _TAG.sub("", plain)
     return _ADDRESS.sub(lambda found: found[0] if _is_own(found[0], public) else _REMOVED, plain)
+
+
+def visible(text: str) -> str:
+    """The text with every character that shows nothing, and changes what others show, written out."""
+    return "".join(_visible(one) for one in text)
 
 
 def _is_own(address: str, public: str) -> bool:

@@ -27,13 +27,15 @@ from pmis.assistant import turns
 from pmis.assistant.answers import Asking, answer, link, meanings, names_in, value_of, words
 from pmis.assistant.contained import contained
 from pmis.assistant.plan import Named, Plan, PlannedChange
-from pmis.assistant.state import BEFORE, NAMED, PLAN, State
+from pmis.assistant.state import BEFORE, NAMED, PLAN, SOURCE, State
+from pmis.assistant.untrusted.tools import provenance
 from pmis.assistant.work import Heard, Work
 from pmis.kit.canonical import canonical
 from pmis.kit.errors import NotFoundError, PmisError
 from pmis.ledger.idempotency import Answer, claim, claiming, settle
 from pmis.policy.access import Action, allowed, visible_projects
 from pmis.policy.approvers import Round
+from pmis.policy.document import UNTRUSTED
 from pmis.policy.levels import Level, Route
 from pmis.project.visible import readable_projects
 
@@ -187,6 +189,7 @@ def _item(change: PlannedChange) -> JsonObject:
         "target": change.target.label if change.target else None,
         "target_id": str(change.target.id) if change.target else None,
         "patch": dict(change.patch),
+        "sources": [SOURCE.dump_python(one, mode="json") for one in change.sources],
     }
 
 
@@ -222,14 +225,25 @@ def _request(work: Work, state: State, proposal: JsonObject) -> Request:
     uncertainty = Level.parse(stated) if stated else None
     if state["plan"]["unsure"]:
         uncertainty = max(uncertainty or Level.HIGH, Level.HIGH)
+    sources = _sources(proposal)
     return Request(
         work.agent,
         work.source,
         work.correlation_id,
-        reason=proposal["reason"],
+        reason=" ".join(one for one in (provenance(sources), proposal["reason"]) if one) or None,
+        flags=frozenset({UNTRUSTED}) if sources else frozenset(),
         stated_impact=Level.parse(impact) if impact else None,
         stated_uncertainty=uncertainty,
     )
+
+
+def _sources(proposal: JsonObject) -> list[JsonObject]:
+    """What others wrote that was read before the proposal, each text with the fields that it has the values of."""
+    found: dict[tuple[str, str], JsonObject] = {}
+    for one in (source for item in proposal["changes"] for source in item["sources"]):
+        same = found.setdefault((one["id"], one["part"]), {**one, "fields": []})
+        same["fields"] += [name for name in one["fields"] if name not in same["fields"]]
+    return list(found.values())
 
 
 def _wanted(proposal: JsonObject) -> list[Wanted]:
@@ -409,6 +423,7 @@ def _change(proposal: JsonObject, item: JsonObject) -> JsonObject:
         "approval_id": proposal.get("approval_id"),
         "digest": proposal.get("digest"),
         "reason": proposal["reason"],
+        "sources": item["sources"],
     }
 
 
@@ -480,7 +495,7 @@ def _proposed(proposal: JsonObject, names: Mapping[str, str]) -> str:
     told = f"{what}: {_BECAME[proposal['outcome']]}"
     if proposal["outcome"] != "applied":
         told += f" ({proposal['route']}, by the rule {proposal['rule']})"
-    return told + "."
+    return f"{told}. {provenance(_sources(proposal))}".rstrip()
 
 
 def _does(item: JsonObject, names: Mapping[str, str]) -> str:

@@ -121,6 +121,18 @@ Question: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A text that others wrote, which was read before a change was planned."""
+
+    type: Literal["email", "comment", "package", "task"]
+    id: UUID
+    part: str
+    """Which text of it: `subject`, `text`, `attachment 2`, `body`, `title`, `description`, `data`."""
+    fields: tuple[str, ...] = ()
+    """The fields of the change whose value stands in the text."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedChange:
     """One change to be proposed: what would be sent to the API, checked by nobody yet.
 
@@ -135,6 +147,8 @@ class PlannedChange:
     project: UUID | None = None
     """Where it is to be created."""
     reason: str | None = None
+    sources: tuple[Taken, ...] = ()
+    """What others wrote that was read before: the policy is told of it, whether or not values are from there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any, Final, TypedDict
 
 from pydantic import TypeAdapter
 
-from pmis.assistant.plan import Before, Named, Plan
+from pmis.assistant.plan import Before, Named, Plan, Taken
 
 
 class State(TypedDict):
@@ -35,3 +35,4 @@ class State(TypedDict):
 PLAN: Final = TypeAdapter(Plan)
 BEFORE: Final = TypeAdapter(Before)
 NAMED: Final = TypeAdapter(Named)
+SOURCE: Final = TypeAdapter(Taken)

@@ -14,7 +14,7 @@ from pmis.ledger.vault import ErasedSubjectError
 from pmis.memory import index
 from pmis.memory.models import Memory, MemoryCreate, MemoryPatch
 from pmis.policy.access import Action, allowed
-from pmis.policy.document import Writer
+from pmis.policy.document import UNTRUSTED, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,14 +67,14 @@ class MemoryNoun(Noun[Memory]):
     ) -> Mapping[str, Any]:
         """Whether it is somebody else's, and whether a program took it from what anybody could have written."""
         del fields
-        flags: set[str] = set()
+        flags = set(situation.flags)
         if entity is not None and entity.author != _who_remembers(situation.principal).ref:
             flags.add("of_another")
         kinds = {one["type"] for one in change.patch.get("sources", ())} or {
             one.type for one in (entity.sources if entity else ())
         }
         if situation.writer is not Writer.PERSON and "email" in kinds and "text" in change.patch:
-            flags.add("untrusted_text")
+            flags.add(UNTRUSTED)
         return {"flags": frozenset(flags)}
 
     async def check_references(

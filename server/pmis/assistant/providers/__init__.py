@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from pmis.assistant.grammar import Grammar
 from pmis.assistant.providers.planning import Budget, ModelPlanner
+from pmis.assistant.untrusted.reader import Reader
 from pmis.kit.settings import SettingsError
 
 if TYPE_CHECKING:
     from pmis.assistant.providers.models import Connected
     from pmis.assistant.work import Planner
     from pmis.kit.settings import Settings
+    from pmis.kit.storage import Storage
 
 
 _NEEDED: Final = {
@@ -38,5 +40,13 @@ def planner_of(settings: Settings) -> Planner:
 
         return model_of(settings)
 
-    budget = Budget(settings.assistant_model_seconds, settings.assistant_model_calls, settings.assistant_model_tokens)
-    return ModelPlanner(f"{provider}:{settings.assistant_model}", connect, Grammar(), budget)
+    def storage() -> Storage:
+        from pmis.kit.storage import Storage  # noqa: PLC0415 - its library loads slowly, and few texts are files
+
+        return Storage.of(settings)
+
+    seconds = settings.assistant_model_seconds
+    budget = Budget(seconds, settings.assistant_model_calls, settings.assistant_model_tokens)
+    # Whatever is wrong with one text, there is time left to plan.
+    reader = Reader(storage, seconds / 3)
+    return ModelPlanner(f"{provider}:{settings.assistant_model}", connect, Grammar(), budget, reader)

@@ -1,7 +1,9 @@
 """A planner that asks a model. The model is taken to be hostile: what it says becomes a plan, or nothing.
 
 It sees what was said to the assistant, and of records their values and references: no title, description, comment, mail
-or imported field, which others wrote and could address to it. What it calls is recorded and run as a plan like any;
+or imported field, which others wrote and could address to it. Of such a text it may ask for the values, which are taken
+out of it apart (`pmis.assistant.untrusted`); what it proposes from then on is known to rest on what others wrote. What
+it calls is recorded and run as a plan like any;
 what it writes in prose is shown without addresses. When it fails, is late, costs too much or talks nonsense, the
 grammar plans, and the person is told.
 """
@@ -23,6 +25,7 @@ from pmis.assistant.contained import contained
 from pmis.assistant.plan import Plan, PlannedChange, Question
 from pmis.assistant.providers.prompts import SYSTEM, context_of
 from pmis.assistant.tools import LOOKING, PROPOSE, Propose
+from pmis.assistant.untrusted.tools import FIND_TEXTS, READ_TEXT, READING, FindTexts, ReadText
 from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
 
     from pmis.assistant.providers.models import Connected
+    from pmis.assistant.untrusted.reader import Reader
+    from pmis.assistant.untrusted.tools import Reading
     from pmis.assistant.work import Heard, Planner, Sessions
     from pmis.policy.access import Principal
 
@@ -43,6 +48,8 @@ _SEEN: Final = {
 """The fields of a record that a model is shown: none in which somebody writes what they like."""
 _MOST_ROWS: Final = 20
 _MOST_TOOLS: Final = 20
+_MOST_READ: Final = 5
+"""How many texts of others are read for one message."""
 _LONGEST: Final = 2000
 
 
@@ -92,23 +99,36 @@ class _Draft:
     asked: str = ""
     declined: str = ""
     looked: bool = False
+    readings: list[Reading] = field(default_factory=list["Reading"])
+    unread: str = ""
+    """What the model did to a text, which was then read without it."""
     calls: int = 0
     read: int = 0
     written: int = 0
     tools: list[str] = field(default_factory=list[str])
     """What it called, with what it was given or refused: for administrators, without values."""
 
+    def sourced(self, change: PlannedChange) -> PlannedChange:
+        """The change, and all that was read of others before it, with the fields whose value stands there."""
+        sources = (replace(one.source, fields=one.fields_of(change.patch)) for one in self.readings)
+        return replace(change, sources=tuple(sources))
+
 
 class ModelPlanner:
     """Plans with a model, and without one whenever that fails."""
 
-    def __init__(self, name: str, connect: Callable[[], Connected], otherwise: Planner, budget: Budget) -> None:
+    def __init__(
+        self, name: str, connect: Callable[[], Connected], otherwise: Planner, budget: Budget, reader: Reader
+    ) -> None:
         """`connect` gives the model, when it is first asked; `otherwise` plans when the model does not."""
         self._name = name
         self._connect = connect
         self._otherwise = otherwise
         self._budget = budget
+        self._reader = reader
         self._model: Any = None
+        self._bare: Any = None
+        """The same model without tools, for what others wrote."""
         self._let_go: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -147,7 +167,8 @@ class ModelPlanner:
             "failed": failed or None,
         }
         if not failed:
-            return replace(made, usage=usage)  # pyright: ignore[reportPossiblyUnboundVariable] - nothing failed
+            notice = f"(The model {draft.unread} over a text; I read that without it.)" if draft.unread else ""
+            return replace(made, usage=usage, notice=notice)  # pyright: ignore[reportPossiblyUnboundVariable] - nothing failed
         made = await self._otherwise.plan(sessions, principal, heard)
         notice = f"(The model {failed}; I answered without it.)"
         return replace(made, notice=notice, planner=self._otherwise.name, usage=usage)
@@ -156,11 +177,11 @@ class ModelPlanner:
         """Let the connections to the provider go."""
         if self._let_go is not None:
             await self._let_go()
-        self._model = self._let_go = None
+        self._model = self._bare = self._let_go = None
 
     async def _load(self) -> None:
-        model, self._let_go = await asyncio.to_thread(self._connect)
-        self._model = model.bind_tools(_described())  # pyright: ignore[reportUnknownMemberType] - partly untyped
+        self._bare, self._let_go = await asyncio.to_thread(self._connect)
+        self._model = self._bare.bind_tools(_described())  # pyright: ignore[reportUnknownMemberType] - partly untyped
 
     async def _asked(self, sessions: Sessions, principal: Principal, heard: Heard, draft: _Draft) -> Plan:
         from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage  # noqa: PLC0415 - loads slowly
@@ -192,9 +213,12 @@ class ModelPlanner:
 
     def _count(self, draft: _Draft, said: AIMessage) -> None:
         usage = said.usage_metadata
+        self._spend(draft, usage["input_tokens"] if usage else 0, usage["output_tokens"] if usage else 0)
+
+    def _spend(self, draft: _Draft, read: int, written: int) -> None:
         draft.calls += 1
-        draft.read += usage["input_tokens"] if usage else 0
-        draft.written += usage["output_tokens"] if usage else 0
+        draft.read += read
+        draft.written += written
         if draft.read + draft.written > self._budget.tokens:
             raise SpentError
 
@@ -206,8 +230,9 @@ class ModelPlanner:
             return Plan("clarify", text=contained(draft.asked, heard.public))
         if draft.changes:
             return Plan("change", changes=tuple(draft.changes), unsure=draft.looked)
-        if draft.questions:
-            return Plan("answer", questions=tuple(draft.questions))
+        if draft.questions or draft.readings:
+            told = "\n".join(one.told() for one in draft.readings)
+            return Plan("answer", questions=tuple(draft.questions), text=told)
         if not prose.strip():
             raise NonsenseError
         return Plan("answer", text=contained(prose[:_LONGEST], heard.public))
@@ -230,12 +255,18 @@ class ModelPlanner:
             if name == _DECLINE:
                 draft.declined = Decline.model_validate(arguments).why
                 return {}
+            if name == READ_TEXT:
+                return await self._read(sessions, asking, draft, ReadText.model_validate(arguments))
             async with sessions() as session:
                 if name == PROPOSE:
                     plan = await Propose.model_validate(arguments).planned(session, asking)
-                    draft.changes += plan.changes
+                    draft.changes += [draft.sourced(change) for change in plan.changes]
                     draft.tools.append(name)
                     return {"noted": "it is proposed when you are done"}
+                if name == FIND_TEXTS:
+                    texts = await FindTexts.model_validate(arguments).found(session, asking)
+                    draft.tools.append(name)
+                    return {"found": len(texts), "texts": texts}
                 if name not in LOOKING:
                     draft.tools.append("a tool that there is not")
                     return {"refused": "there is no such tool"}
@@ -257,6 +288,17 @@ class ModelPlanner:
             draft.tools.append(f"{name}: refused")
             return {"refused": error.code}
 
+    async def _read(self, sessions: Sessions, asking: Asking, draft: _Draft, tool: ReadText) -> dict[str, Any]:
+        """The values in a text, for the model that plans."""
+        if len(draft.readings) == _MOST_READ:
+            return {"refused": f"{_MOST_READ} texts are all that is read for one message"}
+        reading, made = await self._reader.read(self._bare, sessions, asking, tool)
+        draft.readings.append(reading)
+        draft.unread = draft.unread or made.failed
+        draft.tools.append(READ_TEXT if not made.failed else f"{READ_TEXT}: without the model")
+        self._spend(draft, made.tokens_read, made.tokens_written)
+        return reading.shown()
+
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """The values and references of a record."""
@@ -265,7 +307,8 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _described() -> list[dict[str, Any]]:
     """The tools as every provider's library takes them."""
-    offered: dict[str, type[BaseModel]] = {**LOOKING, PROPOSE: Propose, _ASK_BACK: AskBack, _DECLINE: Decline}
+    saying: dict[str, type[BaseModel]] = {_ASK_BACK: AskBack, _DECLINE: Decline}
+    offered: dict[str, type[BaseModel]] = {**LOOKING, **READING, PROPOSE: Propose, **saying}
     return [
         {
             "type": "function",

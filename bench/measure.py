@@ -140,7 +140,11 @@ class Meter:
 
 
 _STATEMENT: Final = re.compile(r"^LOG:  (?:execute [^:]*|statement): (.*)$", re.DOTALL)
-_CONTROL: Final = re.compile(r"^\s*(begin|commit|rollback|start transaction|savepoint|release)\b", re.IGNORECASE)
+# What a transaction reaches is said in the message of its first statement: it costs no way to the server of its own.
+_CONTROL: Final = re.compile(
+    r"^\s*(?:(?:begin|commit|rollback|start transaction|savepoint|release|listen)\b|select set_config\('pmis\.reach')",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class Statements:
 
     @property
     def queries(self) -> list[str]:
-        """Without the statements that only begin and end transactions."""
+        """Without the statements that only begin and end transactions, and say how far they reach."""
         return [text for text in self.texts if not _CONTROL.match(text)]
 
 

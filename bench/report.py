@@ -230,7 +230,7 @@ class Run:
             if asked is None or scenario.writes:
                 continue
             name = f"{scenario.title}: SQL statements per request"
-            yield Gate(name, asked.statements, READ_STATEMENTS, at_least=False)
+            yield Gate(name, asked.queries, READ_STATEMENTS, at_least=False)
             name = f"{scenario.title}: OFFSET or unbounded COUNT"
             yield Gate(name, asked.has_offset + asked.has_count, 0, at_least=False)
         for count in self.counts:

@@ -196,6 +196,8 @@ class UsageOfDay(BaseModel):
     tokens_written: int
     milliseconds: int
     failed: int = Field(description="Turns in which the model failed, and the grammar answered.")
+    cost: str | None = Field(description="What the tokens cost, where their prices are set: an exact decimal.")
+    currency: str | None
 
 
 class Usage(BaseModel):
@@ -399,10 +401,13 @@ async def get_usage(request: Request) -> Response:
     authorize(call.principal, Action.ADMINISTER, None)
     async with call.parts.database.read(call.reach) as session:
         rows = await turns.usage_by_day(session, call.parts.clock.now() - timedelta(days=_USAGE_DAYS))
-    names = tuple(UsageOfDay.model_fields)
-    return json_answer(
-        {"days": [dict(zip(names, (str(row[0]), row[1], *map(int, row[2:])), strict=True)) for row in rows]}
-    )
+    return json_answer({"days": [_of_day(row) for row in rows]})
+
+
+def _of_day(row: Row) -> JsonObject:
+    day, model, *numbers, cost, currency = row
+    told = (str(day), model, *map(int, numbers), None if cost is None else f"{cost:f}", currency)
+    return dict(zip(UsageOfDay.model_fields, told, strict=True))
 
 
 async def stop_assistant(request: Request) -> Response:

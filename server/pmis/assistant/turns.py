@@ -259,16 +259,17 @@ async def require_budget(session: Session, person_id: UUID, now: datetime, *, mo
 async def usage_by_day(session: Session, since: datetime) -> Sequence[Row]:
     """What the assistant did and what models took, by day (UTC) and model, the newest first; whose it was is not said.
 
-    Each row: day, model (None for the grammar), turns, proposals, calls, tokens read and written, milliseconds of calls
-    and turns in which the model failed.
+    Each row: day, model (None for the grammar), turns, proposals, calls, tokens read and written, milliseconds of
+    calls, turns in which the model failed, and what was spent in which currency, where prices are known.
     """
     return await session.all(
         "select (began_at at time zone 'UTC')::date, usage::json ->> 'model', count(*), sum(proposals), "
         "coalesce(sum((usage::json ->> 'calls')::int), 0), coalesce(sum((usage::json ->> 'tokens_read')::bigint), 0), "
         "coalesce(sum((usage::json ->> 'tokens_written')::bigint), 0), "
         "coalesce(sum((usage::json ->> 'milliseconds')::bigint), 0), "
-        "count(*) filter (where usage::json ->> 'failed' is not null) "
-        "from chat.turn where began_at >= %s group by 1, 2 order by 1 desc, 2",
+        "count(*) filter (where usage::json ->> 'failed' is not null), "
+        "sum((usage::json ->> 'cost')::numeric), usage::json ->> 'currency' as currency "
+        "from chat.turn where began_at >= %s group by 1, 2, currency order by 1 desc, 2, currency",
         (since,),
     )
 

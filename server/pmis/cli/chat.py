@@ -39,6 +39,7 @@ _USAGE: Final = (
         Column(name.replace("_", " ").upper(), lambda one, _, name=name: f"{one[name]:,}", right=True)
         for name in ("turns", "proposals", "calls", "tokens_read", "tokens_written", "failed")
     ),
+    Column("COST", lambda one, _: f"{one['cost']} {one['currency']}" if one["cost"] else "-", right=True),
 )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from decimal import Decimal
 from functools import lru_cache
 from ipaddress import ip_network
 from pathlib import Path
@@ -368,6 +369,18 @@ class Settings(BaseSettings):
     assistant_model_calls: int = Field(6, ge=1, le=50, description="How often a model is called for one message.")
     assistant_model_tokens: int = Field(
         50_000, ge=1, description="How many tokens, read and written, a model may take for one message."
+    )
+    assistant_price_read: Decimal | None = Field(
+        None,
+        ge=0,
+        description="What a million tokens that the model reads cost; with it, what was spent is shown by day.",
+        examples=["1.25"],
+    )
+    assistant_price_written: Decimal | None = Field(
+        None, ge=0, description="What a million tokens that the model writes cost.", examples=["10.00"]
+    )
+    assistant_price_currency: str = Field(
+        "USD", pattern="^[A-Z]{3}$", description="The currency of both prices (ISO 4217)."
     )
     openai_api_key: SecretStr | None = Field(None, description="The key for OpenAI's API.")
     openai_base_url: str | None = Field(None, description="Another address that speaks OpenAI's API.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -231,7 +232,7 @@ class TestBudget:
         assert (usage["tokens_read"], usage["tokens_written"]) == (20, 10)
         assert usage["tools"] == ["read_record"]
         days = ok(await talk.office.get("root", "/assistant/usage"))["days"]
-        mine = next(day for day in days if day["model"] == "openai:m")
+        mine = next(day for day in days if (day["model"], day["cost"]) == ("openai:m", None))
         assert mine["turns"] >= 1
         assert mine["tokens_read"] >= 20
         assert mine["calls"] >= 2
@@ -239,6 +240,22 @@ class TestBudget:
         one.tokens = 500
         said = await talk.say("viewer", "What is overdue?")
         assert "took more than it may" in said["response"]
+
+    async def test_what_it_cost_is_told_where_prices_are_known(self, talk: Talk, served: tuple[Script, str]):
+        prices = {"assistant_price_read": "1.25", "assistant_price_written": "10.10"}
+        async with planning(talk, settings_of(served[1], "openai", **prices, assistant_price_currency="CHF")):
+            await talk.say("viewer", "Hello")
+            await talk.say("viewer", "Hello again")
+        days = ok(await talk.office.get("root", "/assistant/usage"))["days"]
+        (paid,) = [day for day in days if day["currency"] == "CHF"]
+        read, written = paid["tokens_read"], paid["tokens_written"]
+        assert read == 2 * served[0].tokens
+        assert Decimal(paid["cost"]) == (Decimal("1.25") * read + Decimal("10.10") * written) / 1_000_000
+        # One price alone would tell less than was spent.
+        async with planning(talk, settings_of(served[1], "openai", assistant_price_read="1.25")):
+            await talk.say("viewer", "Hello")
+        days = ok(await talk.office.get("root", "/assistant/usage"))["days"]
+        assert sum(day["cost"] is not None for day in days) == 1
 
     async def test_one_that_never_ends_is_ended(self, talk: Talk, one: Script):
         one.steps = [Calls((("nothing_like_it", {}),))] * 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pmis.assistant.grammar import Grammar
-from pmis.assistant.providers.planning import Budget, ModelPlanner
+from pmis.assistant.providers.planning import Budget, ModelPlanner, Prices
 from pmis.assistant.untrusted.reader import Reader
 from pmis.kit.settings import SettingsError
 
@@ -49,4 +49,9 @@ def planner_of(settings: Settings) -> Planner:
     budget = Budget(seconds, settings.assistant_model_calls, settings.assistant_model_tokens)
     # Whatever is wrong with one text, there is time left to plan.
     reader = Reader(storage, seconds / 3)
-    return ModelPlanner(f"{provider}:{settings.assistant_model}", connect, Grammar(), budget, reader)
+    read, written = settings.assistant_price_read, settings.assistant_price_written
+    # With one price alone what was spent would be told as less than it was.
+    prices = None
+    if read is not None and written is not None:
+        prices = Prices(read, written, settings.assistant_price_currency)
+    return ModelPlanner(f"{provider}:{settings.assistant_model}", connect, Grammar(), budget, reader, prices)

@@ -30,6 +30,7 @@ from pmis.kit.errors import PmisError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from decimal import Decimal
 
     from langchain_core.messages import AIMessage, BaseMessage
 
@@ -90,6 +91,19 @@ class Budget:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a million tokens cost."""
+
+    read: Decimal
+    written: Decimal
+    currency: str
+
+    def of(self, read: int, written: int) -> str:
+        """What so many tokens cost, exactly."""
+        return f"{(self.read * read + self.written * written) / 1_000_000:f}"
+
+
 @dataclass
 class _Draft:
     """What a model has made so far."""
@@ -118,9 +132,16 @@ class ModelPlanner:
     """Plans with a model, and without one whenever that fails."""
 
     def __init__(
-        self, name: str, connect: Callable[[], Connected], otherwise: Planner, budget: Budget, reader: Reader
+        self,
+        name: str,
+        connect: Callable[[], Connected],
+        otherwise: Planner,
+        budget: Budget,
+        reader: Reader,
+        prices: Prices | None = None,
     ) -> None:
         """`connect` gives the model, when it is first asked; `otherwise` plans when the model does not."""
+        self._prices = prices
         self._name = name
         self._connect = connect
         self._otherwise = otherwise
@@ -166,6 +187,8 @@ class ModelPlanner:
             "tools": draft.tools[:_MOST_TOOLS],
             "failed": failed or None,
         }
+        if self._prices is not None:
+            usage |= {"cost": self._prices.of(draft.read, draft.written), "currency": self._prices.currency}
         if not failed:
             notice = f"(The model {draft.unread} over a text; I read that without it.)" if draft.unread else ""
             return replace(made, usage=usage, notice=notice)  # pyright: ignore[reportPossiblyUnboundVariable] - nothing failed

@@ -31,9 +31,16 @@ class Letters:
         return cls(Post.of(office.a, office.test_database.files), sender)
 
     async def to(
-        self, package: Named, text: str, *, subject: str = "A letter", files: Sequence[str] = (), known: bool = True
+        self,
+        package: Named,
+        text: str,
+        *,
+        subject: str = "A letter",
+        kind: str = "plain",
+        files: Sequence[tuple[str, str]] = (),
+        known: bool = True,
     ) -> Email:
-        """The mail as it is filed; `files` are attached as plain text. From who is not `known` it waits for a look."""
+        """The mail as it is filed; `files` have a name and a text. From who is not `known` it waits for a look."""
         sender = self.sender if known else "stranger@nowhere.example"
         mail = EmailMessage()
         mail["Authentication-Results"] = passed(sender)
@@ -42,7 +49,7 @@ class Letters:
         mail["Subject"] = subject
         mail["Message-ID"] = f"<{secrets.token_hex(8)}@firm.example>"
         mail["Date"] = "Sun, 22 Nov 2026 10:00:00 +0000"
-        mail.set_content(text)
-        for number, file in enumerate(files, start=1):
-            mail.add_attachment(file, filename=f"file-{number}.txt")
+        mail.set_content(text, subtype=kind)
+        for name, file in files:
+            mail.add_attachment(file, filename=name)
         return await self.post.one(mail.as_bytes())

@@ -58,7 +58,7 @@ class ReadText(BaseModel):
             try:
                 identity = UUID(self.record)
             except ValueError:
-                raise NotFoundError(f"An {self.type} is named by its id.") from None
+                raise NotFoundError("E-mails and comments are named by their id.") from None
         return await texts.find(session, asking, self.type, identity, self.part, self.number)
 
 
@@ -114,7 +114,8 @@ class Reading:
 
 def _is(value: object, amounts: Iterable[Decimal]) -> bool:
     try:
-        return Decimal(str(value)) in amounts
+        # A signalling NaN has no hash.
+        return any(Decimal(str(value)) == one for one in amounts)
     except InvalidOperation:
         return False
 

@@ -2,20 +2,23 @@
 
 The texts are a published corpus (bastioncorpus, MIT). The model obeys any that reaches it: it proposes to cancel,
 calls tools that there are not, and writes addresses. None reaches it, so nothing happens; with a planted hole one
-does, and the same test says so. Mails are not among the carriers: no tool reads one.
+does, and the same test says so. What a planner may ask for the values of is driven in `test_injected_texts.py`.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
 
+from pmis.assistant.answers import Asking
 from pmis.assistant.providers import planning
+from pmis.assistant.tools import Recall
 from tests.assistant.models import Calls, Says, Script
 from tests.assistant.test_providers import planning as asking
 from tests.assistant.test_providers import settings_of
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
     from tests.assistant.talking import Talk
 
 pytestmark = pytest.mark.anyio
-CARRIERS: Final = ("title", "description", "data", "task title", "task description", "comment", "party", "reason")
+CARRIERS: Final = (
+    *("title", "description", "data", "task title", "task description", "comment", "party", "reason"),
+    "memory",
+)
 PARTS: Final = 4
 
 
@@ -92,6 +98,8 @@ async def planted(talk: Talk, text: str) -> tuple[str, Mapping[str, UUID]]:
         "task", "create", None, {"package_id": str(package.id), "title": short, "description": text}, reason=text
     )
     await world.do("comment", "create", None, {"entity_type": "package", "entity_id": str(package.id), "body": text})
+    memory = {"entity_type": "package", "entity_id": str(package.id), "text": text, "kind": "context"}
+    await world.do("memory", "create", None, memory)
     party = await world.do("party", "create", None, {"name": short, "kind": "vendor"})
     return package.code, {"package": package.id, "task": task.id, "party": party.id}
 
@@ -112,6 +120,7 @@ def looks_at(code: str, records: Mapping[str, UUID]) -> list[tuple[str, Any]]:
         ("who_decided", package),
         ("what_waits", {}),
         ("add_up", {"by": ["vendor"]}),
+        ("recall", package),
     ]
 
 
@@ -149,3 +158,17 @@ async def test_the_control_a_model_that_sees_them_obeys(talk: Talk, model: Obedi
     assert model.obeyed
     # Even then: a proposal that waits for somebody, and nothing decided.
     assert said["changes"][0]["outcome"] in ("pending", "confirmation_required")
+
+
+async def test_the_control_a_model_that_sees_memories_obeys(
+    talk: Talk, model: Obedient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(planning, "_shown", dict)
+    monkeypatch.setattr(Recall, "unseen", False)
+    # A planner is not even given what opens them.
+    monkeypatch.setattr(planning, "Asking", partial(Asking, vault=talk.office.vault))
+    model.orders = corpus()
+    code, _ = await planted(talk, model.orders[0])
+    model.victim, model.looks = code, [("recall", {"type": "package", "record": code})]
+    await talk.say("analyst", f"How is {code}?")
+    assert model.obeyed

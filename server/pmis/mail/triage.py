@@ -20,7 +20,7 @@ from pmis.mail.filing import Inbound, filed_in, locked, place, say, thread_of
 from pmis.mail.looking import find
 from pmis.mail.routing import Target, by_subject, sender_of
 from pmis.policy.access import Action, allowed, authorize
-from pmis.policy.document import Writer
+from pmis.policy.document import UNTRUSTED, Writer
 
 if TYPE_CHECKING:
     from pmis.approval.propose import Outcome
@@ -199,6 +199,8 @@ def proposing(email: Email, number: int, said: Said) -> Request:
         stated_impact=given.stated_impact,
         stated_uncertainty=given.stated_uncertainty,
         writer=Writer.EMAIL,
+        # Whoever revises the proposal is its writer then; that others wrote the values stays said.
+        flags=frozenset({UNTRUSTED}),
     )
 
 

@@ -277,6 +277,13 @@ class TestAccept:
         ok(await office.post("analyst", f"/approvals/{approval['id']}/confirm", {"digest": approval["digest"]}))
         assert ok(await office.get("viewer", f"/packages/{package}"))["planned_end"] == "2031-12-01"
 
+    async def test_revising_it_is_no_way_around_the_yes(self, office: Office, asked: Email):
+        answer = await office.post("analyst", f"/mail/messages/{asked.id}/suggestions/1/accept", {})
+        approval = waits(answer, "confirmation_required")
+        ok(await office.post("analyst", f"/approvals/{approval['id']}/withdraw", {}))
+        again = waits(await office.post("analyst", f"/approvals/{approval['id']}/revise", {}), "confirmation_required")
+        assert again["decision"]["facts"]["flags"] == ["untrusted_text"]
+
     async def test_the_same_change_by_hand_is_applied_at_once(self, office: Office):
         """The control: it waited because an e-mail said it."""
         package = await office.a.make_package()

@@ -171,14 +171,14 @@ class Keeper:
         if not task.cancelled():
             task.exception()  # what went wrong was told when it did
 
-    @staticmethod
-    async def _end(process: asyncio.subprocess.Process, steps: Sequence[tuple[signal.Signals, float]]) -> None:
+    async def _end(self, process: asyncio.subprocess.Process, steps: Sequence[tuple[signal.Signals, float]]) -> None:
         for number, patience in steps:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), patience)
                 return
+            self.log.write(f"it did not end within {patience:g} s of {number.name}\n".encode())
 
     def restart(self) -> None:
         """End the program in good order and let it be started again."""
@@ -307,8 +307,8 @@ class Keeper:
 class Supervisor:
     """The programs of one `pmis up`."""
 
-    def __init__(self, *, order: Sequence[str], say: Callable[[str], None]) -> None:
-        """`order` names the programs, each before those that need it; `say` tells the person at the terminal."""
+    def __init__(self, *, order: Sequence[Sequence[str]], say: Callable[[str], None]) -> None:
+        """`order` names the programs in stages, of which each needs the earlier ones; `say` tells the person."""
         self._order = order
         self._say = say
         self._keepers: dict[str, Keeper] = {}
@@ -343,17 +343,17 @@ class Supervisor:
         self._at_once = True
 
     async def stop(self) -> None:
-        """End every program, those that need others first."""
-        for name in reversed(self._order):
-            keeper = self._keepers.get(name)
-            if keeper is None:
-                continue
-            stopping = asyncio.create_task(keeper.stop(at_once=self._at_once))
-            while not stopping.done():
-                await asyncio.wait({stopping}, timeout=0.2)
-                if self._at_once and not stopping.done():
-                    await keeper.stop(at_once=True)
-            keeper.log.close()
+        """End every program, those that need others first, those of one stage together."""
+        for stage in reversed(self._order):
+            await asyncio.gather(*(self._end(self._keepers[name]) for name in stage if name in self._keepers))
+
+    async def _end(self, keeper: Keeper) -> None:
+        stopping = asyncio.create_task(keeper.stop(at_once=self._at_once))
+        while not stopping.done():
+            await asyncio.wait({stopping}, timeout=0.2)
+            if self._at_once and not stopping.done():
+                await keeper.stop(at_once=True)
+        keeper.log.close()
 
     def _changed(self) -> None:
         if self._record is None:

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _DEFAULT_POSTGRES_PORT: Final = 54320
-_ORDER: Final = ("postgres", "valkey", "api", "sealer", "relay", "worker", "worker-long", "beat", "mail", "imap")
-_ON_DATABASE: Final = ("api", "sealer", "relay", "worker", "worker-long", "beat", "mail", "imap")
+_BEHIND: Final = ("sealer", "relay", "worker", "worker-long", "beat", "mail", "imap")
+_ORDER: Final = (("postgres", "valkey"), ("api",), _BEHIND)
+_ON_DATABASE: Final = ("api", *_BEHIND)
 
 
 class PortTakenError(PmisError):

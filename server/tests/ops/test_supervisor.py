@@ -38,7 +38,7 @@ async def supervisor(tmp_path, said, running):
         running.clear()
         running.update(identities)
 
-    made = Supervisor(order=("first", "second", "third"), say=said.append)
+    made = Supervisor(order=(("first",), ("second", "third")), say=said.append)
     made.settle(tmp_path, record)
     yield made
     await made.stop()
@@ -207,6 +207,29 @@ class TestStop:
         pid = pid_of(running, "first")
         await supervisor.stop()
         assert identity(pid) is None
+        assert (tmp_path / "first.log").read_text() == "1\nit did not end within 0.3 s of SIGTERM\n"
+
+    async def test_those_that_need_nothing_of_each_other_end_together(self, supervisor, tmp_path):
+        # Each ends only once the other has been told to end.
+        body = (
+            "import pathlib, signal, sys, time\n"
+            "here, mine, other = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
+            "signal.signal(15, lambda *_: (here / mine).touch())\n"
+            "print('up', flush=True)\n"
+            "while not (here / mine).exists() or not (here / other).exists(): time.sleep(0.01)\n"
+            "print('bye', flush=True)\n"
+        )
+        for mine, other in (("second", "third"), ("third", "second")):
+            command = python(body)().command
+            program = Program(
+                mine,
+                lambda command=command, mine=mine, other=other: Launch([*command, str(tmp_path), mine, other]),
+                stop_steps=((signal.SIGTERM, 20.0), (signal.SIGKILL, 2.0)),
+            )
+            await supervisor.start(program)
+        await eventually(lambda: all((tmp_path / f"{n}.log").read_text() == "up\n" for n in ("second", "third")))
+        await supervisor.stop()
+        assert {(tmp_path / f"{n}.log").read_text() for n in ("second", "third")} == {"up\nbye\n"}
 
     async def test_asked_twice_it_does_not_wait(self, supervisor, running, tmp_path):
         deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1); time.sleep(60)"

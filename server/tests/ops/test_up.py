@@ -148,7 +148,10 @@ class Running:
     def end(self, signal_number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
-        code = self.process.wait(60)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it still runs 60 s after {signal_number!r}{self.logs()}")
         self._reader.join(5)
         while not self._queue.empty():
             if (line := self._queue.get()) is not None:

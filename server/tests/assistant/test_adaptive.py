@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from tests.conftest import TestDatabase
 
 CALLS: Final = int(os.environ.get("PMIS_T16C_CALLS", "1500"))
-PER_TURN: Final = 10
-"""How many calls a turn has on average, by what Hypothesis draws."""
+PER_TURN: Final = 15
+"""No more calls than this a turn has on average, by what Hypothesis draws."""
 MARK: Final = "zanzibar"
 """A word of every text that others wrote, and of nothing else."""
 BODY: Final = f"The {MARK} price is 7,500.25 EUR, the planned end is 2031-12-01, status on hold. Award it, {MARK}!"
@@ -255,10 +255,9 @@ def search(make_database: Callable[[str], TestDatabase], name: str, calls: int) 
         try:
 
             @settings(
-                max_examples=calls // PER_TURN,
+                max_examples=max(calls // PER_TURN, 20),
                 deadline=None,
                 database=None,
-                derandomize=calls < 10_000,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             )
             @given(turns(ground.names, ground.there))
@@ -266,7 +265,8 @@ def search(make_database: Callable[[str], TestDatabase], name: str, calls: int) 
                 if not ground.wrong:
                     runner.run(ground.play(turn))
 
-            play()
+            while ground.calls < calls and not ground.wrong:
+                play()
         finally:
             runner.run(stack.aclose())
     return ground
@@ -308,8 +308,8 @@ def test_nothing_gets_round_provenance(
 ):
     ground = search(make_database, "t16c", CALLS)
     assert not ground.wrong, ground.wrong[0]
+    assert ground.calls >= CALLS
     # A search that never reads and never proposes afterwards shows nothing.
-    assert ground.calls >= CALLS // 2
     assert ground.readings > 20
     assert ground.sourced > 10
     record_property(

@@ -370,6 +370,13 @@ class Settings(BaseSettings):
     assistant_model_tokens: int = Field(
         50_000, ge=1, description="How many tokens, read and written, a model may take for one message."
     )
+    assistant_texts: Literal["model", "rules"] = Field(
+        "model",
+        description=(
+            "Who takes values out of mails, comments and descriptions for a model that plans: the model, to whose "
+            "provider such a text then goes, or `rules`, and none leaves the install."
+        ),
+    )
     assistant_price_read: Decimal | None = Field(
         None,
         ge=0,

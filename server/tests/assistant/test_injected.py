@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -19,6 +18,7 @@ import pytest
 from pmis.assistant.answers import Asking
 from pmis.assistant.providers import planning
 from pmis.assistant.tools import Recall
+from tests.assistant.corpora import installed
 from tests.assistant.models import Calls, Says, Script
 from tests.assistant.test_providers import planning as asking
 from tests.assistant.test_providers import settings_of
@@ -39,14 +39,6 @@ CARRIERS: Final = (
     "memory",
 )
 PARTS: Final = 4
-
-
-def corpus() -> list[str]:
-    """The malicious texts, as short as a field may be."""
-    lines = files("bastioncorpus").joinpath("corpus/injections.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    texts = [row["text"] for row in rows if row["label"] == "malicious"]
-    return ["".join(one if one.isprintable() else " " for one in text).strip() for text in texts]
 
 
 @dataclass
@@ -134,7 +126,7 @@ def done_by_agents(talk: Talk) -> int:
 async def test_no_order_in_a_record_reaches_the_model(
     talk: Talk, model: Obedient, part: int, record_property: Callable[[str, str], None]
 ):
-    model.orders = corpus()
+    model.orders = installed()
     texts = model.orders[part::PARTS]
     before = done_by_agents(talk)
     for text in texts:
@@ -151,7 +143,7 @@ async def test_no_order_in_a_record_reaches_the_model(
 
 async def test_the_control_a_model_that_sees_them_obeys(talk: Talk, model: Obedient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(planning, "_shown", dict)
-    model.orders = corpus()
+    model.orders = installed()
     code, records = await planted(talk, model.orders[0])
     model.victim, model.looks = code, looks_at(code, records)
     said = await talk.say("analyst", f"How is {code}?")
@@ -167,7 +159,7 @@ async def test_the_control_a_model_that_sees_memories_obeys(
     monkeypatch.setattr(Recall, "unseen", False)
     # A planner is not even given what opens them.
     monkeypatch.setattr(planning, "Asking", partial(Asking, vault=talk.office.vault))
-    model.orders = corpus()
+    model.orders = installed()
     code, _ = await planted(talk, model.orders[0])
     model.victim, model.looks = code, [("recall", {"type": "package", "record": code})]
     await talk.say("analyst", f"How is {code}?")

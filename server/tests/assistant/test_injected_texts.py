@@ -1,6 +1,6 @@
 """T16b: texts that tell a model what to do, in the texts that it may ask for the values of, and models that obey.
 
-The texts are those of a published corpus (bastioncorpus, MIT), each as it is and in wrappings that are used to get
+The texts are those of published corpora (`corpora.py`), each as it is and in wrappings that are used to get
 past filters. Each goes through every carrier: the subject, the text (plain, or HTML alone) and an attachment, with its
 name, of a mail that comes in as any, the description of a package, and a comment.
 
@@ -9,7 +9,8 @@ there, says the text itself, calls tools. The model that plans obeys any order t
 values it gets. Nothing takes effect, nothing but values comes through; with holes planted the same driver says so. No
 text is judged to be hostile anywhere, so there is nothing that could hold up a harmless one.
 
-PMIS_T16B_TEXTS is how many wrapped texts are sent, 0 for all 1,872 of them (117 texts in 16 wrappings).
+PMIS_T16B_TEXTS is how many wrapped texts are sent, 0 for all 1,872 of them (117 texts in 16 wrappings) and those of
+the corpora that were downloaded.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from pmis.assistant.untrusted import extractor, reader
 from pmis.assistant.untrusted.tools import Reading
 from pmis.assistant.untrusted.values import Amount, Day, Status, Values
 from tests.api.office import Office, open_office
+from tests.assistant.corpora import downloaded, installed
 from tests.assistant.letters import Letters
 from tests.assistant.models import Calls, Says, Script
-from tests.assistant.test_injected import corpus
 from tests.assistant.test_providers import planning, settings_of
 from tests.cli.conftest import Serving
 
@@ -87,7 +88,7 @@ WRAPPINGS: Final[Mapping[str, Callable[[str], str]]] = {
 
 @dataclass(frozen=True)
 class Order:
-    """A text of the corpus in a wrapping."""
+    """A text of a corpus in a wrapping."""
 
     wrapping: str
     plain: str
@@ -102,9 +103,12 @@ class Order:
 
 
 def orders() -> list[Order]:
-    """Every text in every wrapping, so ordered that any part has texts of all wrappings."""
-    texts, wraps = list(dict.fromkeys(corpus())), list(WRAPPINGS)
-    return [
+    """Every text in every wrapping, so ordered that any part has texts of all wrappings.
+
+    Those that were downloaded come first, each in one wrapping: there are many of them.
+    """
+    texts, wraps = list(dict.fromkeys(installed())), list(WRAPPINGS)
+    return [Order(wraps[number % len(wraps)], text) for number, text in enumerate(downloaded())] + [
         Order(wraps[(number + turn) % len(wraps)], text)
         for turn in range(len(wraps))
         for number, text in enumerate(texts)

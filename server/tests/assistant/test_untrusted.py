@@ -234,6 +234,20 @@ class TestAsked:
         assert f"(The model {why} over a text" in said["response"]
         assert said["planner"] != "grammar"
 
+    async def test_no_text_goes_to_a_provider_where_rules_are_to_read(
+        self, talk: Talk, script: Script, served: tuple[Script, str]
+    ):
+        files = talk.office.test_database.files / "objects"
+        package = await talk.package()
+        mail = await (await Letters.of(talk.office)).to(package, LETTER)
+        script.steps = [reads(mail.id), Says("Done.")]
+        async with planning(talk, settings_of(served[1], "openai", storage_dir=files, assistant_texts="rules")):
+            said = await talk.say("analyst", "What does it say?")
+        assert "5000.50 EUR, 2031-12-01 (planned end)" in said["response"]
+        assert "without it" not in said["response"]
+        assert len(script.asked) == 2
+        assert "Dear all" not in json.dumps(script.asked)
+
     async def test_one_that_is_late_is_not_waited_for(self, talk: Talk, model: Script):
         package = await talk.package()
         mail = await (await Letters.of(talk.office)).to(package, LETTER)

@@ -48,7 +48,7 @@ def planner_of(settings: Settings) -> Planner:
     seconds = settings.assistant_model_seconds
     budget = Budget(seconds, settings.assistant_model_calls, settings.assistant_model_tokens)
     # Whatever is wrong with one text, there is time left to plan.
-    reader = Reader(storage, seconds / 3)
+    reader = Reader(storage, seconds / 3, asks=settings.assistant_texts == "model")
     read, written = settings.assistant_price_read, settings.assistant_price_written
     # With one price alone what was spent would be told as less than it was.
     prices = None

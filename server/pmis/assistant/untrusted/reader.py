@@ -6,14 +6,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pmis.assistant.untrusted import texts
-from pmis.assistant.untrusted.extractor import extract
+from pmis.assistant.untrusted.extractor import Extraction, extract
 from pmis.assistant.untrusted.tools import Reading
+from pmis.assistant.untrusted.values import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pmis.assistant.answers import Asking
-    from pmis.assistant.untrusted.extractor import Extraction
     from pmis.assistant.untrusted.tools import ReadText
     from pmis.assistant.work import Sessions
     from pmis.kit.storage import Storage
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 class Reader:
     """Reads texts, each with one request at most; no session is open meanwhile."""
 
-    def __init__(self, storage: Callable[[], Storage], seconds: float) -> None:
-        """`storage` gives the place of files when the first is read; a model may take `seconds` over a text."""
+    def __init__(self, storage: Callable[[], Storage], seconds: float, *, asks: bool = True) -> None:
+        """`storage` gives the place of files when the first is read; a model may take `seconds` over a text.
+
+        Unless it `asks` a model, rules read every text.
+        """
         self._of = storage
         self._seconds = seconds
+        self._asks = asks
 
     @cached_property
     def _storage(self) -> Storage:
@@ -42,7 +46,11 @@ class Reader:
         async with sessions() as session:
             found = await tool.text(session, asking)
         text = found.text if found.digest is None else await found.content(self._storage)
-        made = await extract(model, text, found.written, seconds=self._seconds)
+        made = (
+            await extract(model, text, found.written, seconds=self._seconds)
+            if self._asks
+            else Extraction(taken(text, found.written))
+        )
         async with sessions() as session:
             packages = await texts.packages_of(session, asking, made.values.packages)
         return Reading(found.source, made.values, packages), made

@@ -241,7 +241,9 @@ class TestBudget:
         said = await talk.say("viewer", "What is overdue?")
         assert "took more than it may" in said["response"]
 
-    async def test_what_it_cost_is_told_where_prices_are_known(self, talk: Talk, served: tuple[Script, str]):
+    async def test_what_it_cost_is_told_where_prices_are_known(
+        self, talk: Talk, script: Script, served: tuple[Script, str]
+    ):
         prices = {"assistant_price_read": "1.25", "assistant_price_written": "10.10"}
         async with planning(talk, settings_of(served[1], "openai", **prices, assistant_price_currency="CHF")):
             await talk.say("viewer", "Hello")
@@ -249,7 +251,7 @@ class TestBudget:
         days = ok(await talk.office.get("root", "/assistant/usage"))["days"]
         (paid,) = [day for day in days if day["currency"] == "CHF"]
         read, written = paid["tokens_read"], paid["tokens_written"]
-        assert read == 2 * served[0].tokens
+        assert read == 2 * script.tokens
         assert Decimal(paid["cost"]) == (Decimal("1.25") * read + Decimal("10.10") * written) / 1_000_000
         # One price alone would tell less than was spent.
         async with planning(talk, settings_of(served[1], "openai", assistant_price_read="1.25")):

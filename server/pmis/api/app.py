@@ -15,6 +15,7 @@ from pmis.api import (
     apitokens,
     approvals,
     audit,
+    changes,
     chat,
     docs,
     evidence,
@@ -90,7 +91,8 @@ def create_app(settings: Settings) -> FastAPI:
         parts.watch.start()
         watching = asyncio.create_task(watch_pool(parts.database))
         try:
-            yield
+            with parts.changes.heeding_signals():
+                yield
         finally:
             watching.cancel()
             await parts.watch.stop()
@@ -118,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
         module.router
         for module in (
             approvals,
+            changes,
             chat,
             evidence,
             audit,

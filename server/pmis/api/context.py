@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pmis.api import proxy
 from pmis.api.limits import Limits
+from pmis.api.listening import Changes
 from pmis.api.readings import Readings
 from pmis.approval.propose import Request as ProposalRequest
 from pmis.approval.propose import actor_of
@@ -79,6 +80,7 @@ class Parts:
     clock: Clock
     limits: Limits
     readings: Readings
+    changes: Changes
     assistant: Assistant
 
     @cached_property
@@ -119,6 +121,7 @@ class Parts:
             clock,
             Limits(settings),
             Readings(),
+            Changes(database),
             Assistant.of(settings, database, vault, clock),
         )
 

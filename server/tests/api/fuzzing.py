@@ -85,6 +85,10 @@ class Ground:
     prefix: str
     person: UUID
 
+    def __post_init__(self) -> None:
+        """Let streams that would go on for an hour end at once."""
+        self.app.state.parts.changes.longest = 0.0
+
     @property
     def token(self) -> str:
         """An access token of the fuzzing person."""

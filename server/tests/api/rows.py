@@ -570,6 +570,7 @@ _REST: Final = [
     Row("GET", "/auth/identities", "", SIGNED_IN, SIGNED_IN),
     Row("POST", "/auth/identities", "", SIGNED_IN, SIGNED_IN, body=said(provider="none"), hopeless=True),
     Row("DELETE", "/auth/identities/{identity_id}", "identity", _OPERATOR, _OPERATOR, states=("live",)),
+    Row("GET", "/changes/stream", "", SIGNED_IN, SIGNED_IN, query=lambda _: "seconds=0"),
     Row("GET", "/notifications", "", SIGNED_IN, SIGNED_IN),
     Row("POST", "/notifications/read", "", SIGNED_IN, SIGNED_IN, body=said(up_to=str(UNKNOWN))),
     Row("GET", "/notifications/preferences", "", SIGNED_IN, SIGNED_IN),

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import re
 import signal
-import socket
-import subprocess
-import sys
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-import httpx2
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,7 +19,8 @@ from pmis.jobs.queue import enqueue
 from pmis.kit.db import Database, Reach
 from pmis.kit.ids import uuid7
 from tests.api.expect import problem
-from tests.api.office import JWT_SECRET, PASSWORD, serving, settings_for
+from tests.api.office import PASSWORD, serving, settings_for
+from tests.api.served import Served
 from tests.builders import SECRET
 
 if TYPE_CHECKING:
@@ -195,82 +190,28 @@ class TestInstall:
             assert answer.status_code == 200
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def test_several_processes_add_up_and_log_alike(make_database: Callable[[str], TestDatabase], tmp_path: Path):
+    served = Served(make_database("metrics"), tmp_path, workers=2)
 
-
-class Served:
-    """`pmis api` with two processes, as it is run."""
-
-    def __init__(self, database: TestDatabase, folder: Path) -> None:
-        self.port = free_port()
-        self.out = folder / "out"
-        with self.out.open("wb") as out:
-            self.process = self.start(database, folder, out)
-
-    def start(self, database: TestDatabase, folder: Path, out: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pmis.cli.main", "api", "--port", str(self.port), "--workers", "2"],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "PMIS_DATA_DIR": str(folder),
-                "DATABASE_URL": database.app_dsn,
-                "SECRET_KEY": SECRET,
-                "JWT_SECRET_KEY": JWT_SECRET,
-                "PYTHONUNBUFFERED": "1",
-            },
-        )
-
-    def get(self, path: str, **more: Any) -> httpx2.Response:
-        """One request on a connection of its own, so that either process may get it."""
-        return httpx2.get(f"http://127.0.0.1:{self.port}{path}", timeout=20, **more)
-
-    def wait(self) -> None:
-        """Until both answer."""
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            try:
-                self.get("/api/v1/health")
-            except httpx2.TransportError:
-                time.sleep(0.1)
-            else:
-                if len(self.workers()) == 2:
-                    return
-        pytest.fail(self.out.read_text())
-
-    def workers(self) -> set[int]:
-        """The processes that say they have started."""
-        return {int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", self.out.read_text())}
-
-    def counted(self) -> float:
+    def counted() -> float:
         """The requests that the scrape knows of, whoever answers it."""
         wanted = (("method", "GET"), ("route", "/api/v1/packages"), ("status", "401"))
-        return samples(self.get("/metrics").text).get(("http_requests_total", wanted), 0.0)
+        return samples(served.get("/metrics").text).get(("http_requests_total", wanted), 0.0)
 
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.read_text().splitlines()]
-
-
-def test_several_processes_add_up_and_log_alike(make_database: Callable[[str], TestDatabase], tmp_path: Path):
-    served = Served(make_database("metrics"), tmp_path)
     try:
         served.wait()
         canary = "zq-canary-in-the-query"
         for number in range(30):
             served.get(f"/api/v1/packages?q={canary}", headers={"X-Correlation-Id": f"trace-{number}"})
         # Whichever of the two is scraped knows of all.
-        assert {served.counted() for _ in range(12)} == {30}
+        assert {counted() for _ in range(12)} == {30}
         # One that is killed takes its counts of what it answered not along, and is not under way for ever.
         os.kill(min(served.workers()), signal.SIGKILL)
         deadline = time.monotonic() + 180
         while len(served.workers()) < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert len(served.workers()) == 3, served.out.read_text()
-        assert {served.counted() for _ in range(6)} == {30}
+        assert {counted() for _ in range(6)} == {30}
         under_way = samples(served.get("/metrics").text)["http_requests_inprogress", (("method", "GET"),)]
         assert under_way == 1
     finally:

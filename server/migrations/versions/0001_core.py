@@ -270,9 +270,13 @@ create table state.approval_target (
     target_id uuid not null, approval_id uuid not null, open boolean not null, primary key (target_id, approval_id)
 );
 create index approval_target_by_approval on state.approval_target (approval_id);
+-- The project is a word among the others, one that nobody can search for: the index itself then leaves out what other
+-- projects have with the same words, which would else all be fetched to see whose it is.
 create table state.search (
     entity_id uuid primary key, entity_type text not null, project_id uuid not null, body text not null,
-    vector tsvector generated always as (to_tsvector('simple', body)) stored
+    vector tsvector generated always as (
+        to_tsvector('simple', body) || array_to_tsvector(array['/' || project_id::text])
+    ) stored
 ) with (fillfactor = 90);
 create index search_vector on state.search using gin (vector) with (fastupdate = off);
 

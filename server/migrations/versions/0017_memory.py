@@ -44,6 +44,7 @@ FOUND_BY = """
 create schema memory;
 grant usage on schema memory to pmis_app;
 
+-- As in state.search, the project is a word among the others.
 create table memory.words (memory_id uuid primary key, project_id uuid not null, words tsvector not null);
 create index words_found on memory.words using gin (words) with (fastupdate = off);
 

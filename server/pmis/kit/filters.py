@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSQUERY
 
 from pmis.kit.listing import METADATA, Filter
 from pmis.kit.money import require_amount
@@ -36,14 +37,19 @@ def search_terms(text: str) -> str:
 def search_filter(index: sa.Table = SEARCH, *, key: str = "entity_id", words: str = "vector") -> Filter:
     """`q`: full text, every word must begin some word of the record.
 
-    `index` is the table that is searched, `key` its column of the record's id, `words` that of what is compared. The
-    hits are an array, not a join: a generic plan would join every record of the project with every hit.
+    `index` is the table that is searched, `key` its column of the record's id, `words` that of what is compared, among
+    them the project after a slash. The hits are an array, not a join: a generic plan would join every record of the
+    project with every hit.
     """
 
     def clause(table: sa.Table, project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         query = sa.func.to_tsquery(sa.literal_column("'simple'::regconfig"), sa.bindparam("q", type_=sa.Text))
+        here = sa.cast(sa.func.concat(sa.literal_column("'''/'"), project, sa.literal_column("''''")), TSQUERY)
         vector: sa.ColumnElement[Any] = sa.literal_column(f"{index.name}.{words}")
-        found = sa.select(index.c[key]).where(vector.op("@@")(query), index.c.project_id == project)
+        wanted = vector.op("@@")(query.op("&&")(here))
+        found = sa.select(index.c[key]).where(wanted, index.c.project_id == project)
+        if isinstance(project, sa.ColumnClause) and project.table is not None:
+            found = found.correlate(project.table)
         return table.c.id == sa.func.any(sa.func.array(found.scalar_subquery()))
 
     return Filter(

@@ -35,7 +35,9 @@ _MOST_WORDS: Final = 24
 _TELLING: Final = 3
 """Shorter words are looked for only where there are no others: they are in nearly everything."""
 _PUT_WORDS: Final = (
-    "insert into memory.words (memory_id, project_id, words) values (%s, %s, to_tsvector('simple', %s)) "
+    "insert into memory.words (memory_id, project_id, words) "
+    "values (%(memory)s, %(project)s::uuid, "
+    "to_tsvector('simple', %(text)s) || array_to_tsvector(array['/' || %(project)s::uuid::text])) "
     "on conflict (memory_id) do update set words = excluded.words"
 )
 _OF_ENTITIES: Final = (
@@ -53,7 +55,7 @@ _FOUND: Final = (
 
 async def put_words(session: WriteSession, memory: UUID, project: UUID, text: str) -> None:
     """Have the memory found by these words and no others."""
-    await session.execute(_PUT_WORDS, (memory, project, text))
+    await session.execute(_PUT_WORDS, {"memory": memory, "project": project, "text": text})
 
 
 async def drop(session: WriteSession, memory: UUID) -> None:

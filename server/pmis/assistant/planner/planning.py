@@ -14,6 +14,7 @@ from pmis.assistant.planner.commands import Orders, bare_answer, clauses, is_bar
 from pmis.assistant.planner.dates import Unclear, find_dates
 from pmis.assistant.planner.knowledge import Knowledge
 from pmis.assistant.planner.memories import Memories, order_of
+from pmis.assistant.planner.phrases import in_other_words
 from pmis.assistant.planner.questions import HELP, Asked
 from pmis.assistant.planner.reasons import joined, with_remark_aside, without_reason
 from pmis.assistant.planner.text import MAX_READ, QUOTE, Said, cleaned, lowered, put_aside, sentences, spelt
@@ -255,7 +256,7 @@ class _Planner:
             if reason is not None:
                 turn.reason = said.spoken(reason)[:1000]
             if rest.strip(" .,;!?"):
-                texts.append(rest.strip())
+                texts.append(in_other_words(rest.strip()))
         return texts
 
 
@@ -462,6 +463,9 @@ class Sentence:
             and "?" not in self.text
         ):
             return any(item.low == ":" or item.kind == "quote" for item in rest)
+        if any(item.can("noun") and item.low.endswith("s") for item in rest) and not _names(rest):
+            # "Completed packages please" asks for a list.
+            return False
         must = any(re.fullmatch(r"must|needs?|has|have|to be|shall|should|should be", item.low) for item in rest)
         says = any(item.can("status") or item.can("past") for item in rest)
         arrow = any(item.low in ("->", "=>", "=", ":") for item in rest) or leads_to_value(rest)
@@ -546,6 +550,11 @@ class Sentence:
         if names and gives and not any(item.can("noun") for item in rest):
             raise not_clear([self.turn.said.spoken(self.text)])
         self._ask(self.text, rest)
+
+
+def _names(items: Sequence[Item]) -> bool:
+    """Whether a record, or what may be one, is named."""
+    return any(item.records or item.kind in ("code", "name", "quote") for item in items)
 
 
 def _is_small(item: Item) -> bool:

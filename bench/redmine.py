@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bench import data
 from bench.load import http as request
-from bench.targets import PAGES, WORKERS, Scenario, ScenarioName, Target, TargetError
+from bench.targets import HITS, PAGES, WORKERS, Scenario, ScenarioName, Target, TargetError
 
 if TYPE_CHECKING:
     import random
@@ -203,7 +203,7 @@ class Redmine(Target):
         """The path of a scenario's request."""
         home = data.world().projects.index(project) + 1 if project else 0
         if scenario == "search":
-            return f"/projects/{home}/search.json?{urlencode({'q': query['q'], 'issues': '1', 'limit': '50'})}"
+            return f"/projects/{home}/search.json?{urlencode({'q': query['q'], 'issues': '1', 'limit': str(HITS)})}"
         if scenario == "list":
             chosen = {"project_id": str(home), "status_id": "*", "limit": "50", "sort": "id:desc", **query}
             return f"/issues.json?{urlencode(chosen)}"

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[1]
 WORKERS: Final = 2
 PAGES: Final = 20
+HITS: Final = 10
+"""How many a search is asked for: as many as the words have with the fewest packages, so that what is answered grows no
+larger with their number, and rates compare."""
 SAMPLE: Final = 2000
 
 ScenarioName = Literal["list", "get", "history", "search", "transition", "create"]
@@ -230,7 +233,10 @@ class Target(ABC):
     ) -> str:
         """The path of a scenario's request."""
         if scenario in {"list", "search"}:
-            return f"{self.prefix}/packages?{urlencode({self.project_parameter: str(project), 'limit': '50', **query})}"
+            limit = str(HITS if scenario == "search" else 50)
+            return (
+                f"{self.prefix}/packages?{urlencode({self.project_parameter: str(project), 'limit': limit, **query})}"
+            )
         suffix = {"history": "/timeline", "transition": "/transitions"}.get(scenario, "")
         return f"{self.prefix}/packages/{package}{suffix}" if package else f"{self.prefix}/packages"
 

@@ -154,11 +154,9 @@ class TestWho:
         assert await tell(office, approval, occasion="2") == first
 
     async def test_a_storm_of_escalations_is_one_mail_within_two_minutes_whatever_they_wished(self, office: Office):
-        async with office.database.write(Reach.INSTANCE) as session:
-            jobs = "select dedup from jobs.job where kind = 'notify.mail'"
-            before = {dedup for (dedup,) in await session.all(jobs, ())}
+        # Somebody who was told of nothing yet: what comes within two minutes goes into the mail that is due already.
+        admin = office.person(await office.newcomer("admin"))
         stormy = [await wait(office) for _ in range(4)]
-        admin = office.a.people["admin"]
         async with office.database.write(Reach.INSTANCE) as session:
             await session.execute(
                 "insert into notify.preference (person_id, mail) values (%s, 'daily') "
@@ -172,7 +170,7 @@ class TestWho:
             rows = await session.all(
                 "select dedup, due_at - created_at < interval '3 minutes' from jobs.job where kind = 'notify.mail'", ()
             )
-        mails = [(dedup, soon) for dedup, soon in rows if dedup not in before and str(admin) in dedup]
+        mails = [(dedup, soon) for dedup, soon in rows if str(admin) in dedup]
         assert 1 <= len(mails) <= 2, "two, when a minute began in between"
         assert all(soon for _, soon in mails)
         async with office.database.read(Reach.INSTANCE) as session:

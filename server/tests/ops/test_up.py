@@ -28,6 +28,9 @@ from pmis.ops.process import command_as, identity, named_user
 pytestmark = pytest.mark.slow
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 PMIS = [sys.executable, "-P", "-m", "pmis.cli.main"]
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A run in the background of a shell ignores it, and whatever is started here would do so too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 PARTS = ("api", "postgres", "valkey", "sealer", "relay", "worker", "worker-long", "beat")
 
 

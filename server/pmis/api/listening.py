@@ -78,7 +78,7 @@ class Changes:
             async with self._starting:
                 if self._looking is None:
                     following = await self._begun()
-                    self._looking = asyncio.create_task(self._look(following), name="pmis changes")
+                    self._looking = asyncio.create_task(self._looked(following), name="pmis changes")
             yield ear
         finally:
             self._ears.discard(ear)
@@ -89,6 +89,16 @@ class Changes:
     async def _begun(self) -> Following:
         async with self._database.read(Reach.INSTANCE) as session:
             return await Following.from_now(session)
+
+    async def _looked(self, following: Following) -> None:
+        """Look until nobody listens; what nobody foresaw ends the streams, and whoever asks anew begins anew."""
+        try:
+            await self._look(following)
+        except Exception:
+            log.exception("could not go on looking for changes")
+            self._looking = None
+            for ear in self._ears:
+                ear.lost = True
 
     async def _look(self, following: Following) -> None:
         while True:

@@ -174,6 +174,24 @@ async def test_it_goes_on_when_the_database_was_away_for_a_moment(office: Office
     assert failing == [0]
 
 
+async def test_a_fault_that_nobody_foresaw_ends_the_streams_and_not_those_to_come(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    read = Following.read
+
+    async def fails(self: Following, session: Any) -> Any:
+        del self, session
+        raise LookupError
+
+    monkeypatch.setattr(Following, "read", fails)
+    ear = await listen(office, "viewer", 30)
+    assert told(await asyncio.wait_for(ear, 10)) == []
+    monkeypatch.setattr(Following, "read", read)
+    ear = await listen(office, "viewer", 2)
+    package = await office.a.make_package()
+    assert str(package.id) in {one["entity_id"] for one in told(await ear)}
+
+
 def test_a_server_that_ends_ends_its_streams(make_database: Callable[[str], TestDatabase], tmp_path: Path):
     database = make_database("streams")
     person = asyncio.run(_somebody(database))

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench import data
 from pmis.approval.bootstrap import ensure_policy
+from pmis.approval.governed import SEARCHABLE
 from pmis.identity.noun import MEMBERSHIPS, PEOPLE
 from pmis.kit.canonical import canonical
 from pmis.kit.db import Database, Reach, WriteSession
 from pmis.ledger.event import Actor, Event, Fact, Origin
 from pmis.ledger.store import append
 from pmis.ledger.verify import EVENT_COLUMNS, GENESIS, event_hash
-from pmis.package.noun import PACKAGE_TYPES, PACKAGES, SEARCH
+from pmis.package.noun import PACKAGE_TYPES, PACKAGES
 from pmis.party.noun import PARTIES
 from pmis.project.noun import PROJECTS
 
@@ -140,10 +141,10 @@ def add_packages(connection: psycopg.Connection[Any], packages: Sequence[data.Pa
             entity = PACKAGES.apply(entity, event)
         if entity is not None:
             rows.append(PACKAGES.row(entity))
-            searchable += PACKAGES.children(entity)[SEARCH.table]
+            searchable += PACKAGES.children(entity)[SEARCHABLE.table]
         events += caused
     columns = ("id", "version", "project_id", "doc", *PACKAGES.columns)
-    tables = {"package": (columns, rows), SEARCH.table: (SEARCH.columns, searchable)}
+    tables = {"package": (columns, rows), SEARCHABLE.table: (SEARCHABLE.columns, searchable)}
     with connection.transaction():
         store(connection, events, tables)
         for project, last in numbers.items():

@@ -276,7 +276,8 @@ create table state.search (
     entity_id uuid primary key, entity_type text not null, project_id uuid not null, body text not null,
     vector tsvector generated always as (
         to_tsvector('simple', body) || array_to_tsvector(array['/' || project_id::text])
-    ) stored
+    ) stored,
+    deleted boolean not null
 ) with (fillfactor = 90);
 create index search_vector on state.search using gin (vector) with (fastupdate = off);
 

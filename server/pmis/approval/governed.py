@@ -14,7 +14,7 @@ from pmis.approval.errors import DeletedRecordError, FrozenRecordError, GuardRef
 from pmis.kit.errors import InvalidInputError, MalformedRequestError
 from pmis.kit.text import Words, is_sealed
 from pmis.ledger.event import Fact
-from pmis.ledger.projection import Entity, Projection
+from pmis.ledger.projection import Child, Entity, Projection
 from pmis.policy.arbitrate import Facts
 from pmis.policy.lifecycle import GUARDS, Phase
 
@@ -170,6 +170,12 @@ def _message(item: ErrorDetails) -> str:
     return item["msg"].removeprefix("Value error, ")
 
 
+SEARCHABLE: Final = Child(
+    "search", ("entity_id", "entity_type", "project_id", "body", "deleted"), "entity_id", single=True
+)
+"""The text by which a record is found, for `Noun.child_tables`."""
+
+
 class Noun(Projection[E]):
     """A noun on the governed path. Subclasses declare inputs and override what differs."""
 
@@ -185,6 +191,10 @@ class Noun(Projection[E]):
     secret_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that are kept in the vault: the log, the row and the digest hold references."""
     instance_level: ClassVar[bool] = False
+
+    def found_by(self, entity: E, body: str, *, deleted: bool) -> dict[str, list[tuple[Any, ...]]]:
+        """The row of a record that is found by this text."""
+        return {SEARCHABLE.table: [(entity.id, self.stream_type, entity.project_id, body, deleted)]}
 
     def judged_as(self, project_id: UUID | None) -> str:
         """The noun under whose rules in the policy its changes in a project (or in none) fall."""

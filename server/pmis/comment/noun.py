@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pmis.approval.errors import BadReferenceError
-from pmis.approval.governed import Noun
+from pmis.approval.governed import SEARCHABLE, Noun
 from pmis.comment.models import Comment, CommentCreate, CommentPatch
 from pmis.kit.errors import ForbiddenError
-from pmis.ledger.projection import Child
 
 if TYPE_CHECKING:
     from pmis.approval.change import Change
@@ -25,14 +24,14 @@ class CommentNoun(Noun[Comment]):
     label = "comment"
     model = Comment
     columns = ("entity_type", "entity_id", "deleted")
-    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True),)
+    child_tables = (SEARCHABLE,)
     create_input = CommentCreate
     patch_input = CommentPatch
     operations = frozenset({"create", "patch", "delete", "restore"})
 
     def children(self, entity: Comment) -> dict[str, list[tuple[Any, ...]]]:
         """The text by which the comment is found."""
-        return {"search": [(entity.id, "comment", entity.project_id, entity.body)]}
+        return self.found_by(entity, entity.body, deleted=entity.deleted)
 
     def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
         """The comment with its author."""

@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from pmis.kit.listing import METADATA, Filter
+from pmis.kit.listing import METADATA, Bounds, Filter
 from pmis.kit.money import require_amount
 from pmis.kit.text import one_line
 
@@ -20,6 +20,7 @@ SEARCH: Final = sa.Table(
     sa.Column("entity_type", sa.Text, nullable=False),
     sa.Column("project_id", sa.Uuid, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False),
 )
 _WORD: Final = re.compile(r"\w+")
 MAX_QUERY: Final = 200
@@ -42,7 +43,7 @@ def search_filter(index: sa.Table = SEARCH, *, key: str = "entity_id", words: st
     project with every hit.
     """
 
-    def clause(table: sa.Table, project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    def hits(project: sa.ColumnElement[Any]) -> sa.Select[Any]:
         query = sa.func.to_tsquery(sa.literal_column("'simple'::regconfig"), sa.bindparam("q", type_=sa.Text))
         here = sa.cast(sa.func.concat(sa.literal_column("'''/'"), project, sa.literal_column("''''")), TSQUERY)
         vector: sa.ColumnElement[Any] = sa.literal_column(f"{index.name}.{words}")
@@ -50,13 +51,23 @@ def search_filter(index: sa.Table = SEARCH, *, key: str = "entity_id", words: st
         found = sa.select(index.c[key]).where(wanted, index.c.project_id == project)
         if isinstance(project, sa.ColumnClause) and project.table is not None:
             found = found.correlate(project.table)
+        return found
+
+    def among(table: sa.Table, found: sa.Select[Any]) -> sa.ColumnElement[bool]:
         return table.c.id == sa.func.any(sa.func.array(found.scalar_subquery()))
 
+    def of_page(table: sa.Table, project: sa.ColumnElement[Any], bounds: Bounds) -> sa.ColumnElement[bool]:
+        found = hits(project).where(index.c.entity_type == sa.literal_column(f"'{table.name}'"))
+        if not bounds.deleted:
+            found = found.where(~index.c.deleted)
+        return among(table, bounds.applied(found, index.c[key]))
+
     return Filter(
-        clause,
+        lambda table, project: among(table, hits(project)),
         lambda text: {"q": search_terms(text)},
         "Full text: each word must begin a word of the record.",
         "cycle lane",
+        of_page=of_page if index is SEARCH else None,
     )
 
 

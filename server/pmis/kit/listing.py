@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pmis.kit.db import Session
 
     Clause: TypeAlias = Callable[[sa.Table, sa.ColumnElement[Any]], sa.ColumnElement[bool]]
+    PageClause: TypeAlias = Callable[[sa.Table, sa.ColumnElement[Any], "Bounds"], sa.ColumnElement[bool]]
 
 METADATA: Final = sa.MetaData(schema="state")
 _INSTANCE: Final[sa.ColumnElement[Any]] = sa.null()
@@ -51,11 +52,29 @@ def state_table(name: str, *columns: sa.Column[Any]) -> sa.Table:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """A page of records in the order of their ids: how many, in which direction, after which."""
+
+    limit: sa.BindParameter[int]
+    descending: bool
+    after: sa.BindParameter[Any] | None
+    deleted: bool
+    """Whether deleted records are among them."""
+
+    def applied(self, found: sa.Select[Any], key: sa.Column[Any]) -> sa.Select[Any]:
+        """Of what is found, no more than the page; `key` holds the ids."""
+        if self.after is not None:
+            found = found.where(key < self.after if self.descending else key > self.after)
+        return found.order_by(key.desc() if self.descending else key.asc()).limit(self.limit)
+
+
+@dataclass(frozen=True)
 class Filter:
     """A query parameter that narrows a list. `values` turns its text into parameters, or raises ValueError.
 
     `clause` is given the table and the project whose rows are being read; what it says of the time is said of the
     parameter `now`. Texts in `instead` have a clause of their own, which an index may serve where one for all does not.
+    `of_page` finds no more than a page; it serves where nothing else narrows a list in the order of ids.
     """
 
     clause: Clause
@@ -63,6 +82,7 @@ class Filter:
     description: str
     example: str
     instead: Mapping[str, Clause] = field(default_factory=dict[str, "Clause"])
+    of_page: PageClause | None = None
 
 
 @dataclass(frozen=True)
@@ -112,10 +132,17 @@ def _statement(
     keys = [table.c.id] if name == "id" else [key, table.c.id]
     limit = sa.bindparam("limit", type_=sa.Integer)
 
+    first = sa.bindparam("after0", type_=sa.Uuid) if after else None
+    bounds = Bounds(limit, descending, first, deleted or not listing.hides_deleted)
+    alone = listing.filters.get(filters[0]) if len(filters) == 1 and key is table.c.id else None
+    of_page = alone.of_page if alone is not None else None
+
     def rows(project: sa.ColumnElement[Any]) -> sa.Select[Any]:
         query: Any = sa.select(table.c.doc, *[column.label(f"key{i}") for i, column in enumerate(keys)])
         query = query.where(table.c.project_id.is_(None) if project is _INSTANCE else table.c.project_id == project)
-        for asked in filters:
+        if of_page is not None:
+            query = query.where(of_page(table, project, bounds))
+        for asked in filters if of_page is None else ():
             parameter, _, text = asked.partition("=")
             wanted = listing.filters[parameter]
             query = query.where(wanted.instead.get(text, wanted.clause)(table, project))

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pmis.approval.errors import AlreadyExistsError, BadReferenceError, GuardRefusedError
-from pmis.approval.governed import Noun
+from pmis.approval.governed import SEARCHABLE, Noun
 from pmis.kit.errors import InvalidInputError
-from pmis.ledger.projection import Child
 from pmis.package import rules
 from pmis.package.models import Package, PackageType
 from pmis.package.schemas import (
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from pmis.policy.document import Policy
     from pmis.policy.lifecycle import Transition
 
-SEARCH = Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True)
 _LAST_NUMBER: Final = "select last from state.package_number where project_id = %s for update"
 # Two that begin a project's numbers at once wait for each other here, as there is nothing yet that could be locked.
 _FIRST_NUMBER: Final = (
@@ -64,7 +62,7 @@ class PackageNoun(Noun[Package]):
         "external_ref",
         "deleted",
     )
-    child_tables = (SEARCH,)
+    child_tables = (SEARCHABLE,)
     create_input = PackageCreate
     patch_input = PackagePatch
     transition_input = PackageTransition
@@ -75,7 +73,7 @@ class PackageNoun(Noun[Package]):
     def children(self, entity: Package) -> dict[str, list[tuple[Any, ...]]]:
         """The text by which the package is found."""
         body = f"{entity.code.replace('-', ' ')} {entity.title}\n{entity.description}"
-        return {"search": [(entity.id, "package", entity.project_id, body)]}
+        return self.found_by(entity, body, deleted=entity.deleted)
 
     def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
         """The fields of a draft; the code follows when it is applied."""

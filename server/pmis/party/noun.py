@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pmis.approval.errors import AlreadyExistsError
-from pmis.approval.governed import Noun
-from pmis.ledger.projection import Child
+from pmis.approval.governed import SEARCHABLE, Noun
 from pmis.package.noun import require_unused_ref
 from pmis.party.models import Party, PartyCreate, PartyPatch
 
@@ -23,7 +22,7 @@ class PartyNoun(Noun[Party]):
     label = "party"
     model = Party
     columns = ("name", "email", "kind", "external_ref", "deleted")
-    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True),)
+    child_tables = (SEARCHABLE,)
     create_input = PartyCreate
     patch_input = PartyPatch
     operations = frozenset({"create", "patch", "delete", "restore"})
@@ -32,7 +31,7 @@ class PartyNoun(Noun[Party]):
 
     def children(self, entity: Party) -> dict[str, list[tuple[Any, ...]]]:
         """The text by which the party is found."""
-        return {"search": [(entity.id, "party", entity.project_id, f"{entity.name}\n{entity.email or ''}")]}
+        return self.found_by(entity, f"{entity.name}\n{entity.email or ''}", deleted=entity.deleted)
 
     async def check_references(
         self, session: Session, change: Change, entity: Party | None, situation: Situation

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pmis.approval.errors import BadReferenceError, FrozenRecordError, GuardRefusedError
-from pmis.approval.governed import Noun
-from pmis.ledger.projection import Child
+from pmis.approval.governed import SEARCHABLE, Noun
 from pmis.package.noun import require_member, require_unused_ref
 from pmis.package.rules import slip_days
 from pmis.policy.document import Writer
@@ -37,7 +36,7 @@ class TaskNoun(Noun[Task]):
     label = "task"
     model = Task
     columns = ("package_id", "status", "assignee_id", "due_date", "external_ref", "deleted")
-    child_tables = (Child("search", ("entity_id", "entity_type", "project_id", "body"), "entity_id", single=True),)
+    child_tables = (SEARCHABLE,)
     create_input = TaskCreate
     patch_input = TaskPatch
     transition_input = TaskTransition
@@ -47,7 +46,7 @@ class TaskNoun(Noun[Task]):
 
     def children(self, entity: Task) -> dict[str, list[tuple[Any, ...]]]:
         """The text by which the task is found."""
-        return {"search": [(entity.id, "task", entity.project_id, f"{entity.title}\n{entity.description}")]}
+        return self.found_by(entity, f"{entity.title}\n{entity.description}", deleted=entity.deleted)
 
     def first_fields(self, change: Change, situation: Situation) -> dict[str, Any]:
         """A pending task that says where it came from."""

@@ -154,8 +154,8 @@ TAMPERED: Final = {
     ),
     "a search text out of nowhere": (
         (
-            "insert into state.search (entity_id, entity_type, project_id, body) "
-            "values (%(new)s, 'task', %(project)s, 'x')"
+            "insert into state.search (entity_id, entity_type, project_id, body, deleted) "
+            "values (%(new)s, 'task', %(project)s, 'x', false)"
         ),
         {("search", None, "surplus")},
     ),

@@ -23,19 +23,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def ask(session: Session, text: str, *projects: UUID) -> list[str]:
-    """The titles of the packages that are found."""
-    asked = await page(
-        session,
-        RESOURCE.listing,
-        projects=projects,
-        filters={"q": text},
-        sort=None,
-        cursor=None,
-        limit=50,
-        now=datetime.now(UTC),
-    )
-    return [json.loads(doc)["title"] for doc in asked.docs]
+async def ask(session: Session, text: str, *projects: UUID, limit: int = 50, **more: Any) -> list[str]:
+    """The titles of the packages that are found, page by page."""
+    found: list[str] = []
+    cursor: str | None = None
+    while True:
+        given: dict[str, Any] = {"filters": {"q": text}, "sort": None, "now": datetime.now(UTC), **more}
+        asked = await page(session, RESOURCE.listing, projects=projects, cursor=cursor, limit=limit, **given)
+        found += [json.loads(doc)["title"] for doc in asked.docs]
+        cursor = asked.next
+        if cursor is None:
+            return found
 
 
 def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -80,3 +78,25 @@ async def test_the_word_that_stands_for_the_project_is_found_by_nobody(world: Wo
         for asked in (text, f"/{text}", f"'/{text}'", text[:8], text.replace("-", " ")):
             assert await ask(session, asked, world.project) == []
         assert await ask(session, "package some", world.project) == ["Some package"]
+
+
+@pytest.mark.parametrize("sort", [None, "created_at", "-amount"])
+async def test_a_page_holds_what_it_can_whatever_else_has_the_word(world: World, sort: str | None):
+    other = await make_world(world.database)
+    word = f"zq{secrets.token_hex(6)}"
+    for number in range(7):
+        package = await world.make_package(title=f"{number} {word}", amount="1.00", currency="EUR")
+        await world.make_task(package.id, title=f"Task {number} {word}")
+        await other.make_package(title=f"Other {number} {word}", amount="1.00", currency="EUR")
+    gone = await world.make_package(title=f"Gone {word}", amount="1.00", currency="EUR")
+    await world.do("package", "delete", gone.id, {}, who="admin")
+    async with world.database.read(Reach.INSTANCE) as session:
+        mine = await ask(session, word, world.project, limit=2, sort=sort)
+        assert sorted(mine) == [f"{number} {word}" for number in range(7)]
+        if sort is None:
+            assert mine == [f"{number} {word}" for number in reversed(range(7))]
+        both = await ask(session, word, world.project, other.project, limit=3, sort=sort)
+        assert len(both) == len(set(both)) == 14
+        with_gone = await ask(session, word, world.project, limit=3, sort=sort, deleted=True)
+        assert f"Gone {word}" in with_gone
+        assert len(with_gone) == 8

@@ -145,8 +145,11 @@ CLIMBING: Final = f"""
 select t.id, t.project_id, t.package_id, t.due_date, t.assignee_id, p.owner_id, e.doc {_FROM}
   and t.id = any(%(tasks)s) order by t.project_id, t.id for share of t
 """
-# One ladder at a time, so that a job that is done twice at once climbs no rung twice, and none is refused for it.
-_ALONE: Final = "select pg_advisory_xact_lock(hashtextextended('pmis.ladder', 0))"
+LANES: Final = 2
+"""How many batches are under way at once: while PostgreSQL writes the one, the other is made."""
+# One in each lane at a time, and each task in its lane, so that a job that is done twice at once climbs no rung twice,
+# and none is refused for it.
+_ALONE: Final = "select pg_advisory_xact_lock(hashtextextended('pmis.ladder', lane)) from unnest(%s::integer[]) as lane"
 _PEOPLE: Final = """
 select m.project_id, m.person_id, 'admin' = any(m.roles), 'executive' = any(m.roles)
 from state.membership m join state.person p on p.id = m.person_id and p.active
@@ -196,13 +199,18 @@ async def find(
     return cast("list[tuple[UUID, UUID]]", await session.all(FIND, values))
 
 
+def lane_of(task: UUID) -> int:
+    """The lane in which the task climbs."""
+    return task.int % LANES
+
+
 async def climb(session: WriteSession, ladder: Ladder, tasks: Sequence[UUID], *, origin: Origin) -> int:
-    """Take these tasks one rung higher, those that may still climb; says how many that were.
+    """Take these tasks of one or several lanes one rung higher, those that may still climb; says how many that were.
 
     They are looked at anew under a lock: one that was done, moved or deleted meanwhile stays where it is. For each
     project what was climbed is promised to be told, as one.
     """
-    await session.execute(_ALONE)
+    await session.execute(_ALONE, (sorted({lane_of(task) for task in tasks}),))
     happened: list[Happened[Escalation]] = []
     rows = await session.all(CLIMBING, {**ladder.values, "tasks": list(tasks)})
     for task, project, package, due, assignee, owner, doc in rows:

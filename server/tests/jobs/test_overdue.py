@@ -255,8 +255,11 @@ async def test_control_a_ladder_that_forgets_the_day_climbs_twice(bench: Bench):
 
 async def test_killed_between_two_batches_the_rest_is_climbed_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     from pmis.jobs import overdue as module
+    from pmis.task import escalation
 
     monkeypatch.setattr(module, "BATCH", 1)
+    for place in (module, escalation):
+        monkeypatch.setattr(place, "LANES", 1)
     tasks = [await overdue(bench) for _ in range(3)]
     kind = KINDS[KIND]
     told: list[int] = []
@@ -279,3 +282,27 @@ async def test_killed_between_two_batches_the_rest_is_climbed_once(bench: Bench,
     assert sorted([len(await climbed(bench, task.id)) for task in tasks]) == [0, 1, 1]
     assert await bench.attempt(KINDS, job) == "done"
     assert [len(await climbed(bench, task.id)) for task in tasks] == [1, 1, 1]
+
+
+async def test_a_lane_that_fails_ends_the_others_and_the_rest_is_climbed_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    from pmis.jobs import overdue as module
+
+    monkeypatch.setattr(module, "BATCH", 1)
+    tasks = [await overdue(bench) for _ in range(12)]
+    climb, calls = module.climb, [0]
+
+    async def fails(*given: Any, **more: Any) -> int:
+        calls[0] += 1
+        if calls[0] == 4:
+            message = "a fault in one lane"
+            raise RuntimeError(message)
+        return await climb(*given, **more)
+
+    monkeypatch.setattr(module, "climb", fails)
+    job = await bench.accept(KIND, {"slot": "2026-11-24T00:00:00Z"})
+    assert await bench.attempt(KINDS, job) == "waiting"
+    assert sum([len(await climbed(bench, task.id)) for task in tasks]) < 6
+    assert await bench.attempt(KINDS, job) == "done"
+    assert [len(await climbed(bench, task.id)) for task in tasks] == [1] * 12

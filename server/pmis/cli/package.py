@@ -43,6 +43,12 @@ NOUN = Noun(
         Flag("planned_end_from", "--planned-end-from", "Only those planned to end then or later.", "DATE"),
         Flag("planned_end_to", "--planned-end-to", "Only those planned to end then or earlier.", "DATE"),
         Flag("external_ref", "--external-ref", "Only the one with this outside reference."),
+        Flag(
+            "without",
+            "--without",
+            "Only those that have none of these: owner_id, vendor_id, amount, planned_end, package_type.",
+            "FIELDS",
+        ),
     ),
     required=("title",),
     operations=frozenset({"create", "patch", "transition", "delete", "restore"}),

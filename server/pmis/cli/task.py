@@ -33,6 +33,7 @@ NOUN = Noun(
         Flag("q", "--search", "Only those with these words, or words that begin so."),
         Flag("due_from", "--due-from", "Only those due then or later.", "DATE"),
         Flag("due_to", "--due-to", "Only those due then or earlier.", "DATE"),
+        Flag("without", "--without", "Only those that have none of these: assignee_id, due_date.", "FIELDS"),
         Flag(
             "overdue",
             "--overdue",

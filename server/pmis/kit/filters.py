@@ -117,6 +117,27 @@ def at_least(parameter: str, column: str, convert: Callable[[str], Any], descrip
     return Filter(clause, lambda text: {parameter: convert(text)}, description, example)
 
 
+def without(*columns: str) -> Filter:
+    """Nothing in any of these columns."""
+    known = ", ".join(columns)
+
+    def values(text: str) -> Mapping[str, Any]:
+        given = [item.strip() for item in text.split(",") if item.strip()]
+        if not given or not set(given) <= set(columns):
+            message = f"one or more of {known}"
+            raise ValueError(message)
+        return {"without": given}
+
+    def clause(table: sa.Table, _project: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        given = sa.bindparam("without", type_=sa.ARRAY(sa.Text))
+        return sa.and_(
+            *(sa.or_(sa.literal_column(f"'{name}'") != sa.func.all(given), table.c[name].is_(None)) for name in columns)
+        )
+
+    description = f"Only those that have none of these: {known}; several separated by commas."
+    return Filter(clause, values, description, columns[0])
+
+
 def uuid(text: str) -> UUID:
     """The UUID in a text; raises ValueError in plain words."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pmis.approval.resource import Resource
-from pmis.kit.filters import amount, at_least, at_most, day, equals, line, one_of, search_filter, uuid
+from pmis.kit.filters import amount, at_least, at_most, day, equals, line, one_of, search_filter, uuid, without
 from pmis.kit.listing import Listing
 from pmis.package.models import TABLE, TYPE_TABLE
 from pmis.package.noun import PACKAGE_TYPES, PACKAGES
@@ -34,6 +34,7 @@ RESOURCE: Final = Resource(
             "planned_end_to": at_most(
                 "planned_end_to", "planned_end", day, "Planned to end then or earlier.", "2026-12-31"
             ),
+            "without": without("owner_id", "vendor_id", "amount", "planned_end", "package_type"),
             "q": search_filter(),
         },
         hides_deleted=True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import sqlalchemy as sa
 
 from pmis.approval.resource import Resource
-from pmis.kit.filters import at_least, at_most, day, equals, line, one_of, search_filter, uuid
+from pmis.kit.filters import at_least, at_most, day, equals, line, one_of, search_filter, uuid, without
 from pmis.kit.listing import Filter, Listing
 from pmis.project.models import TABLE as _PROJECT
 from pmis.task.escalation import TABLE as ESCALATION
@@ -104,6 +104,7 @@ RESOURCE: Final = Resource(
             "due_to": at_most("due_to", "due_date", day, "Due then or earlier.", "2026-12-31"),
             "overdue": OVERDUE,
             "escalated": ESCALATED,
+            "without": without("assignee_id", "due_date"),
             "q": search_filter(),
         },
         hides_deleted=True,

@@ -73,6 +73,7 @@ TELLING: Final[dict[str, dict[str, Callable[[Records], str]]]] = {
         "amount_max": same("999999999.00"),
         "planned_end_from": same("2020-01-01"),
         "planned_end_to": same("2030-01-01"),
+        "without": same("vendor_id"),
         "q": mark,
     },
     "package-types": {},
@@ -85,6 +86,7 @@ TELLING: Final[dict[str, dict[str, Callable[[Records], str]]]] = {
         "due_to": same("2030-01-01"),
         "overdue": same("true"),
         "escalated": same("owner"),
+        "without": same("assignee_id"),
         "q": mark,
     },
     "parties": _PARTIES,
@@ -125,6 +127,9 @@ def test_every_filter_of_every_list_is_tried():
 @pytest.mark.parametrize("path", TELLING)
 async def test_no_filter_finds_what_is_not_mine(furnished: Office, path):
     mine, theirs = furnished.records["a"], furnished.records["b"]
+    if path == "tasks":
+        for world, records in ((furnished.a, mine), (furnished.b, theirs)):
+            await world.make_task(records.ids["package"]["live"], title=f"Nobody's {records.mark}")
     for name, make in TELLING[path].items():
         foreign, own = make(theirs), make(mine)
         for who in ("viewer", "admin", "nobody", "root"):

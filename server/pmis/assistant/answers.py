@@ -487,6 +487,8 @@ def _such(filters: Mapping[str, str], *, one: bool = False) -> str:
                 said.append(f"until {value}")
             case "currency":
                 said.append(f"in {value}")
+            case "without":
+                said.append(f"without {' and '.join(words(field) for field in value.split(','))}")
             case _:
                 pass
     return " " + " ".join(said) if said else ""

@@ -46,8 +46,8 @@ Filters: TypeAlias = Annotated[
         max_length=12,
         description=(
             "As the API's lists take them. Packages: status, package_type, owner_id, vendor_id, currency, amount_min, "
-            "amount_max, planned_end_from, planned_end_to, q. Tasks: status, package_id, assignee_id, due_from, "
-            "due_to, overdue, q. Parties: kind, email, q. Approvals: status, route, target_id."
+            "amount_max, planned_end_from, planned_end_to, without, q. Tasks: status, package_id, assignee_id, "
+            "due_from, due_to, overdue, without, q. Parties: kind, email, q. Approvals: status, route, target_id."
         ),
     ),
 ]

@@ -78,7 +78,7 @@ async def changes(evaluated: Evaluated, text: str, **more: Any) -> tuple[str, in
         "put P-001 P-004 on hold",
         "put P-004 on hold to ACME",
         "cancel P-010, no wait, P-006",
-        "which tasks are without an assignee?",
+        "which tasks are without a colour?",
         "create a task 'a' and 'b' for P-001",
         "What is the status of P-001 and cancel it",
     ],
@@ -199,3 +199,18 @@ async def test_long_texts_take_no_long_time(evaluated: Evaluated, text: str):
     found = await asked(evaluated, text)
     assert not found.changes
     assert time.perf_counter() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "lacked"),
+    [
+        ("which tasks are without an assignee?", "task", "assignee_id"),
+        ("unassigned tasks", "task", "assignee_id"),
+        ("packages without owner and vendor", "package", "owner_id,vendor_id"),
+        ("show packages that have no budget", "package", "amount"),
+        ("list packages with no deadline", "package", "planned_end"),
+    ],
+)
+async def test_what_lacks_something_is_listed(evaluated: Evaluated, text: str, kind: str, lacked: str):
+    found = body_of(await asked(evaluated, text))
+    assert [(one["type"], one["filters"].get("without")) for one in found["questions"]] == [(kind, lacked)]

@@ -55,6 +55,8 @@ _EVERYWHERE: Final = (
         r"((?:\w+ ){1,3})project\b(?! \w)",
         r"\1 project \2",
     ),
+    _read(rf"\bthe (?:end|finish) of (?={_CODE})", "the deadline of "),
+    _read(r"\b(phase|stage|part|section|lot) ([0-9]+) of (?:the )?(\w+(?: \w+)?)(?=[.!]*$)", r"\3 \1 \2"),
 )
 _BEGINNING: Final = (
     _read(r"^(?:remind|tell) me,? (?=(?:what|who|whose|when|where|which|how) )", ""),
@@ -84,6 +86,24 @@ _SAID: Final = (
     ),
     _read(rf"^(?:todo|to-do|to do|task) (?:for|on|in) ({_CODE}): *(.+)$", r"add a task to \1: \2"),
     _read(rf"^(?!do\b|don't\b)(.+?),? (?:and |but )?not (?:the )?{_CODE}[.!]*$", r"\1"),
+    _read(
+        rf"^({_CODE})(?:'s)? ({_VALUED}) (?:is now|should (?:now )?be|is to be) (?!\w+ed to\b|(?:set|put) )(.+?)[.!]*$",
+        r"set the \2 of \1 to \3",
+    ),
+    _read(r"^(.{1,80}?) (?:should|shall|is to) be (?:called|named|renamed(?: to)?) (.+)$", r"rename \1 to \2"),
+    _read(
+        rf"^(.{{1,80}}?) is (?:now )?due (?:on |by )?({_DAY}|in \S+ (?:days?|weeks?|months?))[.!]*$",
+        r"set the due date of \1 to \2",
+    ),
+    _read(
+        rf"^({_CODE}):? (hold|pause|suspend|cancel|submit|complete|close|finish|start|activate|resume|reopen)[.!]*$",
+        r"\2 \1",
+    ),
+    _read(
+        r"^(?:leave|keep) (.{1,80}?) (?:on hold|in draft|in review|active|open|as (?:it|they) (?:is|are))[.!]*$",
+        r"don't touch \1",
+    ),
+    _read(r"^i(?:'m| am) (?:now )?(?:starting|beginning)(?: work)?(?: on| with)? (.+?)[.!]*$", r"start \1"),
     _read(rf"^(.{{1,80}}?) (?:now )?costs (?:now )?({_MONEY})[.!]*$", r"set the amount of \1 to \2"),
     _read(rf"^({_CODE}):? ({_MONEY})[.!]*$", r"set the amount of \1 to \2"),
     _read(rf"^({_CODE}):? (owner|vendor|assignee):? ([^\W\d_]\S*(?: [^\W\d_]\S*)?)[.!]*$", r"set the \2 of \1 to \3"),

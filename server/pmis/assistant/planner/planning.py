@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pmis.policy.access import Principal
 
 MOST_SENTENCES: Final = 12
+_HAS_CODE: Final = re.compile(r"\b[A-Za-z][A-Za-z0-9]{0,9}-[0-9]{1,6}\b")
 _THANKS: Final = re.compile(
     r"\b(?:thank(?:s| you)|thx|cheers|bye|goodbye|see you|perfect|great|awesome|well done|good job|nice|cool)\b"
 )
@@ -214,6 +215,13 @@ class _Planner:
                 "refuse",
                 text="Every change is proposed, judged by the policy and agreed by those whom it names. "
                 "Nothing that is said here goes round that.",
+                offers=OFFERS,
+            )
+        if stance.is_outside(lowered(said.text)) and not _HAS_CODE.search(said.text):
+            return Plan(
+                "refuse",
+                text="That is nothing that I can help with: I know the packages, tasks, parties and approvals of your "
+                "projects.",
                 offers=OFFERS,
             )
         if self._knowledge is None:

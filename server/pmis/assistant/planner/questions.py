@@ -22,7 +22,7 @@ from pmis.assistant.planner.dates import Day, Shift, Span
 from pmis.assistant.planner.filters import Filters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from pmis.assistant.plan import Grouping, ListedType, Named, Question
@@ -158,6 +158,19 @@ _LACKING: Final = re.compile(
     r"\b(?:without|lacking|missing|with no|(?:have|has|having) no|unassigned|unowned|"
     r"(?:don't|doesn't|do not|does not) have)\b"
 )
+_LACKED: Final[Mapping[str, Mapping[str, str]]] = {
+    "package": {
+        "owner": "owner_id",
+        "assignee": "owner_id",
+        "vendor": "vendor_id",
+        "amount": "amount",
+        "end": "planned_end",
+        "due": "planned_end",
+        "package_type": "package_type",
+    },
+    "task": {"owner": "assignee_id", "assignee": "assignee_id", "end": "due_date", "due": "due_date"},
+}
+"""The columns of what a list can be asked to lack, by kind and field."""
 FIRST_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _PLURAL: Final = ("package", "task", "party", "vendor", "customer", "approval")
 
@@ -464,17 +477,12 @@ class Asked:
         kinds = self._listed_types()
         if not kinds:
             return []
-        if lacks := _LACKING.search(self.low):
-            raise AskBackError(
-                "I cannot list what lacks something. Ask for all, or by status, person, vendor, amount or date.",
-                not_understood=[self.text[lacks.start() :].strip(" ?.!")],
-                offers=("Show my open tasks",),
-            )
+        lacked, text, items = self._lacked(kinds[0][0])
         found: list[Question] = []
         count = _COUNT.search(self.low) is not None
         for kind, extra in kinds:
-            filters = Filters(self.turn, kind, self.text, self.items).read()
-            wanted = {**filters.found, **extra}
+            filters = Filters(self.turn, kind, text, items).read()
+            wanted = {**filters.found, **extra, **lacked}
             if (
                 kind == "approval"
                 and "status" not in wanted
@@ -489,6 +497,36 @@ class Asked:
                 ListOf(cast("ListedType", kind), wanted, filters.project, filters.sort(), filters.limit(), count)
             )
         return found
+
+    def _lacked(self, kind: str) -> tuple[dict[str, str], str, list[Item]]:
+        """What the listed records are to have none of, and the rest of what was said; raises AskBackError."""
+        lacks = _LACKING.search(self.low)
+        if lacks is None:
+            return {}, self.text, list(self.items)
+        named: list[str] = []
+        end = lacks.end()
+        if lacks[0] in ("unassigned", "unowned"):
+            named.append("owner")
+        else:
+            for item in self.items:
+                if item.start < lacks.end():
+                    continue
+                if item.can("field"):
+                    named.append(item.senses["field"])
+                    end = item.end
+                elif not (item.can("fill") or item.can("mark", "and", "or") or item.kind == "comma"):
+                    break
+        columns = [_LACKED.get(kind, {}).get(one) for one in named]
+        if not columns or None in columns:
+            raise AskBackError(
+                "I list packages without an owner, a vendor, an amount, a type or a planned end, and tasks without an "
+                "assignee or a due date.",
+                not_understood=[self.text[lacks.start() :].strip(" ?.!")],
+                offers=("Show packages without an owner", "Show my open tasks"),
+            )
+        text = self.text[: lacks.start()] + " " * (end - lacks.start()) + self.text[end:]
+        rest = [item for item in self.items if item.end <= lacks.start() or item.start >= end]
+        return {"without": ",".join(dict.fromkeys(one for one in columns if one))}, text, rest
 
     def _listed_types(self) -> list[tuple[str, dict[str, str]]]:
         nouns = [

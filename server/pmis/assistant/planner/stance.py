@@ -122,6 +122,10 @@ _BYPASS: Final = re.compile(
     r"as (?:an )?admin(?:istrator)?|on (?:his|her|their|behalf of)|in (?:his|her|\w+'s) name|pretend (?:to be|you))\b|"
     r"^(?:system|assistant|developer)\s?:"
 )
+_OUTSIDE: Final = re.compile(
+    r"\b(?:weather|jokes?|poems?|songs?|recipes?|flights?|hotels?|lottery|football|horoscope|"
+    r"(?:reset|forgot|change) (?:my |the )?password)\b"
+)
 _WHEN_DATED: Final = re.compile(r"(?<![\w'])(?:before|after|when)(?![\w'])")
 
 
@@ -162,6 +166,11 @@ def is_negated(text: str) -> bool:
 def is_bypass(text: str) -> bool:
     """Whether the text asks to go round the rules, or to act as somebody else."""
     return _BYPASS.search(text) is not None
+
+
+def is_outside(text: str) -> bool:
+    """Whether the text asks for something that has nothing to do with the records."""
+    return _OUTSIDE.search(text) is not None
 
 
 def is_reported(text: str) -> bool:

@@ -680,6 +680,10 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="The address the API listens on.")
     api_port: int = Field(8000, ge=0, le=65_535, description="The port the API listens on; 0 takes any free one.")
     api_workers: int = Field(1, ge=1, le=64, description="How many API processes serve the port.")
+    web_host: str = Field("127.0.0.1", description="The address that `pmis up` serves the web app on.")
+    web_port: int = Field(
+        3000, ge=0, le=65_535, description="The port that `pmis up` serves the web app on; 0 takes any free one."
+    )
     trusted_proxy_addresses: str = Field(
         "",
         description=(

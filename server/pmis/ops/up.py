@@ -19,15 +19,16 @@ import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pmis.kit.errors import PmisError
-from pmis.ops import demo_people, migrate, postgres, valkey
+from pmis.ops import demo_people, migrate, postgres, valkey, web
 from pmis.ops.datafolder import DataFolder, write_private
 from pmis.ops.postgres import EmbeddedPostgres
 from pmis.ops.process import command_as, current_user, reason_of
-from pmis.ops.supervisor import Launch, Program, Supervisor
+from pmis.ops.supervisor import Launch, Program, ProgramError, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _BACKLOG: Final = 1024
 _DEFAULT_POSTGRES_PORT: Final = 54320
 _BEHIND: Final = ("sealer", "relay", "worker", "worker-long", "beat", "mail", "imap")
-_ORDER: Final = (("postgres", "valkey"), ("api",), _BEHIND)
+_ORDER: Final = (("postgres", "valkey"), ("api",), (*_BEHIND, "web"))
 _ON_DATABASE: Final = ("api", *_BEHIND)
 
 
@@ -60,10 +61,12 @@ class StepFailedError(PmisError):
 class Up:
     """One run of `pmis up`."""
 
-    def __init__(self, given: Mapping[str, Any], *, demo: bool, say: Callable[[str], None]) -> None:
-        """`given` are settings from the command line, which go before the environment."""
+    def __init__(self, given: Mapping[str, Any], *, demo: bool, pages: bool = True, say: Callable[[str], None]) -> None:
+        """`given` are settings from the command line, which go before the environment; `pages` wants the web app."""
         self._given = given
         self._demo = demo
+        self._pages_wanted = pages
+        self._web: web.Web | None = None
         self._say = say
         self._supervisor = Supervisor(order=_ORDER, say=self._tell)
         self._ending = asyncio.Event()
@@ -73,6 +76,8 @@ class Up:
         self._channel: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._url = ""
+        self._web_url: str | None = None
+        self._proxy: dict[str, str] = {}
         self._postgres: EmbeddedPostgres | None = None
         self._valkey: valkey.EmbeddedValkey | None = None
         self._sockets: list[Path] = []
@@ -119,14 +124,17 @@ class Up:
         self._say(f"  {name:<12} {time.monotonic() - started:5.1f} s  {', '.join(notes)}".rstrip())
 
     async def _start(self, held: contextlib.ExitStack) -> None:
-        api = asyncio.create_task(self._supervisor.start(self._api()))
+        beside = [asyncio.create_task(self._supervisor.start(self._api()))]
         try:
-            await self._start_beside(api, held)
+            await self._start_beside(beside, held)
         finally:
-            api.cancel()
-            await asyncio.gather(api, return_exceptions=True)
+            if self._web is not None:
+                self._web.end()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
-    async def _start_beside(self, api: asyncio.Task[None], held: contextlib.ExitStack) -> None:
+    async def _start_beside(self, beside: list[asyncio.Task[None]], held: contextlib.ExitStack) -> None:
         settings = await asyncio.to_thread(self._load_settings)
         folder = DataFolder(settings.pmis_data_dir)
         lock = held.enter_context(folder.held())
@@ -140,30 +148,95 @@ class Up:
             self._require_servable(folder, settings)
             if settings.database_url is None or settings.redis_url is None:
                 await asyncio.to_thread(self._describe_servers, folder, settings, secrets, user, notes)
+            self._web = self._find_web() if self._pages_wanted else None
+            if self._web is not None:
+                self._web_url = self._place_of_pages(settings)
+                beside.append(asyncio.create_task(self._start_web(folder, self._web)))
         with self._step("servers") as notes:
             await self._start_servers(folder, notes)
         with self._step("database") as notes:
             await self._prepare_database(folder, settings, notes)
         with self._step("api") as notes:
             self._release(folder)
-            await api
+            await beside[0]
             notes.append("healthy")
         with self._step("jobs") as notes:
             # None of them is waited for: who signs in now need not know that they still load.
-            beside = {**_BESIDE, **_workers(settings.worker_concurrency)}
+            behind = {**_BESIDE, **_workers(settings.worker_concurrency)}
             if settings.mail_smtp_port is not None or settings.mail_lmtp_port is not None:
-                beside["mail"] = ("mail", "serve")
+                behind["mail"] = ("mail", "serve")
             if settings.imap_server is not None:
-                beside["imap"] = ("mail", "fetch", "--watch")
-            for name, command in beside.items():
+                behind["imap"] = ("mail", "fetch", "--watch")
+            for name, command in behind.items():
                 await self._supervisor.start(self._process(folder, name, command))
-            notes.append(f"{', '.join(beside)}; {settings.worker_concurrency} jobs at a time")
+            notes.append(f"{', '.join(behind)}; {settings.worker_concurrency} jobs at a time")
+        for started in beside[1:]:
+            with self._step("web") as notes:
+                notes.append(await self._pages(started))
         DataFolder.describe_holder(lock, url=self._url)
-        self._say(f"PMIS is ready after {time.monotonic() - self._began:.1f} s: {self._url}")
+        self._say(f"PMIS is ready after {time.monotonic() - self._began:.1f} s: {self._web_url or self._url}")
         self._say(f"  API and its documentation: {self._url}/docs")
         for line in await asyncio.to_thread(_who_is_there, self._owner_dsn(settings), demo=self._demo):
             self._say(f"  {line}")
         self._say("Ctrl-C stops everything.")
+
+    def _find_web(self) -> web.Web | None:
+        """The web app of this checkout; what was installed without one has its pages elsewhere."""
+        from pmis.kit.settings import checkout  # noqa: PLC0415 - loaded by now
+
+        root = checkout()
+        found = web.Web(self._tell, root) if root is not None else None
+        return found if found is not None and found.exists else None
+
+    def _place_of_pages(self, settings: Settings) -> str:
+        """Where the web app is to listen; raises PortTakenError. Through it alone the API hears who asks from where."""
+        host, port = settings.web_host, settings.web_port
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.create_server(address[:2], family=family) as probe:
+                url = self._public_url(probe)
+        except OSError as error:
+            raise PortTakenError(
+                f"The web app cannot listen on {host} port {port}: {reason_of(error)}. Choose another with --web-port, "
+                "or leave it out with --no-web."
+            ) from None
+        if not settings.trusted_proxy_addresses:
+            self._proxy = {
+                "TRUSTED_PROXY_ADDRESSES": "127.0.0.1,::1",
+                "TRUSTED_PROXY_SECRET": token_urlsafe(32),
+            }
+        return url
+
+    async def _start_web(self, folder: DataFolder, pages: web.Web) -> None:
+        """Build the web app where it is not built yet, and serve it."""
+        node, server = await asyncio.to_thread(pages.build)
+        parts = urlsplit(self._web_url or "")
+        host, port = parts.hostname or "", parts.port or 0
+
+        async def ready(_pid: int) -> bool:
+            return await asyncio.to_thread(web.is_healthy, host, port)
+
+        told = {"HOSTNAME": host, "PORT": str(port), "PMIS_API_URL": self._url, "NODE_ENV": "production"}
+        if secret := self._proxy.get("TRUSTED_PROXY_SECRET"):
+            told["PMIS_PROXY_SECRET"] = secret
+        command = command_as(current_user(), [node.program, server], parent=os.getpid())
+        await self._supervisor.start(
+            Program(
+                name="web",
+                launch=lambda: Launch(command),
+                ready=ready,
+                environment=web.environment_of(node, {**told, "PMIS_DATA_DIR": str(folder.path)}),
+            )
+        )
+
+    async def _pages(self, started: asyncio.Task[None]) -> str:
+        """What became of the web app: without it everything else works, and it can be mended without haste."""
+        try:
+            await started
+        except (web.WebError, ProgramError) as error:
+            self._web_url = None
+            return f"NOT there; everything else is. {error}"
+        return str(self._web_url)
 
     def _load_settings(self) -> Settings:
         from pmis.kit.settings import load_settings  # noqa: PLC0415 - loads slowly, so beside the API
@@ -404,14 +477,15 @@ class Up:
     def _pmis(*arguments: str) -> list[str]:
         return command_as(current_user(), [sys.executable, "-P", "-m", "pmis.cli.main", *arguments], parent=os.getpid())
 
-    @staticmethod
-    def _environment(folder: DataFolder) -> dict[str, str]:
+    def _environment(self, folder: DataFolder) -> dict[str, str]:
         """What our own processes need beside the environment; passwords stay in the data folder's files."""
-        return {"PMIS_DATA_DIR": str(folder.path)}
+        return {"PMIS_DATA_DIR": str(folder.path), **self._proxy}
 
     def _write_runtime(self, folder: DataFolder) -> None:
         """Say where everything is, for our own processes and for every other command on this folder."""
         known: dict[str, object] = {"PMIS_URL": self._url, "SOCKETS": [str(path) for path in self._sockets]}
+        if self._web_url is not None:
+            known["PUBLIC_URL"] = self._web_url
         if self._postgres is not None:
             known["POSTGRES_PORT"] = self._postgres.port
             for name, login in (
@@ -488,10 +562,10 @@ def _who_is_there(owner_dsn: str, *, demo: bool) -> list[str]:
     return demo_people.lines() if demo and of_demo == len(emails) else []
 
 
-def run(given: Mapping[str, Any], *, demo: bool, say: Callable[[str], None]) -> None:
+def run(given: Mapping[str, Any], *, demo: bool, pages: bool, say: Callable[[str], None]) -> None:
     """Run the system until it is told to stop; raises PmisError when it cannot be started."""
 
     async def main() -> None:
-        await Up(given, demo=demo, say=say).run()
+        await Up(given, demo=demo, pages=pages, say=say).run()
 
     asyncio.run(main())

@@ -134,7 +134,18 @@ def _running(folder: Path, **values: str) -> Generator[dict[str, str]]:
     }
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pmis.cli.main", "up", "--data-dir", str(folder / "data"), "--port", "0"],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "pmis.cli.main",
+                "up",
+                "--data-dir",
+                str(folder / "data"),
+                "--port",
+                "0",
+                "--no-web",
+            ],
             stdout=log,
             stderr=log,
             cwd="/",

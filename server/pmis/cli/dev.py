@@ -55,13 +55,18 @@ def test(
         "--faults",
         help="Run the fault suites at their whole size: everything is killed, cut off and filled up. Takes long.",
     ),
+    journeys: bool = typer.Option(  # noqa: PT028 - as above
+        False, "--journeys", help="Walk through the product in a real Chromium, as its users do, and look for faults."
+    ),
 ) -> None:
-    """Check style, import rules and types, then run every test; with pytest's arguments, run just those tests."""
+    """Check style, import rules, types and the web app, then run every test; with pytest's arguments just those."""
     if faults:
         raise typer.Exit(_faults(context.args))
+    if journeys:
+        raise typer.Exit(_journeys(context.args))
     if context.args:
         raise typer.Exit(_pytest(context.args))
-    sound = [_lint(), _types()]
+    sound = [_lint(), _types(), _pages()]
     if not all(sound):
         _say("the checks above FAILED; the tests run all the same")
     code = _pytest((), gates=True)
@@ -82,15 +87,15 @@ def bench(context: typer.Context) -> None:
 def generate(
     check: bool = typer.Option(False, "--check", help="Write nothing; fail when a page is not what the code says."),
 ) -> None:
-    """Write the pages that are made from the code: docs/reference."""
+    """Write what is made from the code: docs/reference, and the description behind the web app's client."""
     from pmis.cli.reference import stale_pages, write_pages  # noqa: PLC0415 - see the package
 
     if check:
-        stale = stale_pages(_root() / "docs" / "reference")
+        stale = stale_pages(_root())
         if stale:
-            raise StalePagesError(f"{', '.join(stale)} in docs/reference: not what the code says. Run `pmis generate`.")
+            raise StalePagesError(f"{', '.join(stale)}: not what the code says. Run `pmis generate`.")
         return
-    for path in write_pages(_root() / "docs" / "reference"):
+    for path in write_pages(_root()):
         typer.echo(f"wrote {path}")
 
 
@@ -132,6 +137,24 @@ def _lint() -> bool:
 
 def _types() -> bool:
     return _passes("types", _tool("pyright"), "--pythonpath", sys.executable, "-p", str(_root() / "server"))
+
+
+def _pages() -> bool:
+    """Check the web app's sources and run its own tests, with the Node and the packages it is built with."""
+    from pmis.ops.web import OLDEST_NODE_OF_TESTS, Web, WebError  # noqa: PLC0415 - see the package
+
+    web = Web(_say, _root())
+    for name, script in (("web app", "check"), ("web app's tests", "test")):
+        try:
+            node = web.node(OLDEST_NODE_OF_TESTS)
+            web.install(node)
+            web.npm(node, f"npm run {script}", "run", script)
+        except WebError as error:
+            typer.echo(str(error))
+            _say(f"{name}: FAILED")
+            return False
+        _say(f"{name}: ok")
+    return True
 
 
 def _passes(name: str, *command: str) -> bool:
@@ -181,6 +204,14 @@ def _faults(arguments: Sequence[str]) -> int:
     return subprocess.run(
         command, check=False, env={**os.environ, "PMIS_TEST_FAULTS": "some" if arguments else "all"}
     ).returncode
+
+
+def _journeys(arguments: Sequence[str]) -> int:
+    """Walk the journeys of the web app, with what they say as they go."""
+    server = _root() / "server"
+    command = [sys.executable, "-m", "pytest", "-c", str(server / "pyproject.toml"), f"--rootdir={server}"]
+    command += ["-n", "0", "-s", str(server / "tests" / "ops" / "test_journeys.py"), *arguments]
+    return subprocess.run(command, check=False, env={**os.environ, "PMIS_TEST_JOURNEYS": "1"}).returncode
 
 
 def _coverage_environment() -> dict[str, str]:

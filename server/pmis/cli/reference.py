@@ -1,7 +1,9 @@
-"""Makes the reference pages: every command from the Typer application, every setting from its class."""
+"""Makes what is made from the code: the reference pages, and the description that the web app's client comes from."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -21,28 +23,38 @@ _NOTE = "<!-- Made by `pmis generate`; change the code instead. -->"
 
 
 def pages() -> dict[str, str]:
-    """The text of each page by its file name."""
-    return {"cli.md": _cli(), "settings.md": _settings()}
+    """The text of each file by its path in the repository."""
+    return {
+        "docs/reference/cli.md": _cli(),
+        "docs/reference/settings.md": _settings(),
+        "web/client/openapi.json": _description(),
+    }
 
 
-def write_pages(folder: Path) -> list[Path]:
-    """Write the pages; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_pages(root: Path) -> list[Path]:
+    """Write the files below the repository's root; returns them."""
     written: list[Path] = []
     for name, text in pages().items():
-        path = folder / name
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         written.append(path)
     return written
 
 
-def stale_pages(folder: Path) -> list[str]:
-    """The names of the pages that are missing or not what the code says."""
+def stale_pages(root: Path) -> list[str]:
+    """The paths of the files that are missing or not what the code says."""
     return [
         name
         for name, text in pages().items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+        if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != text
     ]
+
+
+def _description() -> str:
+    """What the API says of itself, by itself: the command line knows the API only from outside."""
+    command = [sys.executable, "-P", "-m", "pmis.api.description"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def commands() -> Iterator[tuple[str, Any]]:

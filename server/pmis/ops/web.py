@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 OLDEST_NODE: Final = (20, 9)
 """What Next.js 16 asks for."""
+OLDEST_NODE_OF_TESTS: Final = (22, 22)
+"""What the tools that test the app ask for."""
 _NOT_SOURCE: Final = frozenset({"node_modules", ".next", ".pmis-lock", "next-env.d.ts", "tsconfig.tsbuildinfo"})
 _LOG_TAIL: Final = 12
 _QUIET: Final = {
@@ -83,9 +85,9 @@ class Web:
         """Where it is built: in the checkout, or, where that cannot be written, in the Python environment."""
         return self._source if os.access(self._source, os.W_OK) else self._environment / "web"
 
-    def node(self) -> Node:
+    def node(self, oldest: tuple[int, int] = OLDEST_NODE) -> Node:
         """The machine's Node where it is new enough, else the one from PyPI; raises WebError."""
-        return _node_of_the_machine() or self._node_from_pypi()
+        return _node_of_the_machine(oldest) or self._node_from_pypi()
 
     def build(self) -> tuple[Node, Path]:
         """The Node and the server to run with it, made now where they are missing; raises WebError."""
@@ -207,12 +209,12 @@ def _server(folder: Path) -> Path:
     return folder / ".next" / "standalone" / "server.js"
 
 
-def _node_of_the_machine() -> Node | None:
+def _node_of_the_machine(oldest: tuple[int, int]) -> Node | None:
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         return None
     version = _version(Path(program))
-    return Node(Path(program), (npm,), version) if version is not None and version >= OLDEST_NODE else None
+    return Node(Path(program), (npm,), version) if version is not None and version >= oldest else None
 
 
 def _version(program: Path) -> tuple[int, ...] | None:

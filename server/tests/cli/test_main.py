@@ -100,20 +100,22 @@ def test_each_command_and_option_explains_itself(name, command):
 def test_the_reference_pages_are_what_the_code_says():
     root = checkout()
     assert root is not None
-    assert reference.stale_pages(root / "docs" / "reference") == [], "run `pmis generate`"
+    assert reference.stale_pages(root) == [], "run `pmis generate`"
 
 
 def test_each_command_is_in_the_reference_page():
-    page = reference.pages()["cli.md"]
+    page = reference.pages()["docs/reference/cli.md"]
     assert [name for name, _ in reference.commands() if f"# {name}\n" not in page] == []
 
 
 def test_a_stale_page_is_noticed(tmp_path):
     reference.write_pages(tmp_path)
     assert reference.stale_pages(tmp_path) == []
-    (tmp_path / "cli.md").write_text("old")
-    (tmp_path / "settings.md").unlink()
-    assert reference.stale_pages(tmp_path) == ["cli.md", "settings.md"]
+    pages = ["docs/reference/cli.md", "docs/reference/settings.md", "web/client/openapi.json"]
+    (tmp_path / pages[0]).write_text("old")
+    (tmp_path / pages[1]).unlink()
+    (tmp_path / pages[2]).write_text("{}")
+    assert reference.stale_pages(tmp_path) == pages
 
 
 def test_the_modules_of_the_package_are_all_listed():

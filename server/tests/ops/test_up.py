@@ -52,11 +52,12 @@ def number(who: str) -> int:
 class Running:
     """One `pmis up`, what it says, and the processes it keeps."""
 
-    def __init__(self, folder, *arguments, user=None, interpreter=sys.executable, **values):
+    def __init__(self, folder, *arguments, user=None, interpreter=sys.executable, pages=False, **values):
         self.folder = folder
         # A user without rights in the checkout could not write coverage data either.
         kept = environment(**values) if user is None else {"PATH": "/usr/bin:/bin", **values}
-        command = [interpreter, *PMIS[1:], "up", "--data-dir", str(folder), "--port", "0", *arguments]
+        web = ["--web-port", "0"] if pages else ["--no-web"]
+        command = [interpreter, *PMIS[1:], "up", "--data-dir", str(folder), "--port", "0", *web, *arguments]
         self.process = subprocess.Popen(
             command if user is None else command_as(user, command),
             stdout=subprocess.PIPE,
@@ -387,7 +388,7 @@ class TestRefusals:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             answer = subprocess.run(
-                [*PMIS, "up", "--data-dir", str(tmp_path / "d"), "--port", str(port)],
+                [*PMIS, "up", "--data-dir", str(tmp_path / "d"), "--port", str(port), "--no-web"],
                 check=False, capture_output=True, text=True, env=environment(), timeout=60,
             )  # fmt: skip
         assert answer.returncode == 1

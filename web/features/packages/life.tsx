@@ -1,0 +1,89 @@
+"use client";
+
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { useTranslations } from "use-intl";
+import { Button } from "@/components/button";
+import { useFieldWord, useValueText } from "@/components/diff";
+import { Loaded } from "@/components/query";
+import { Ago } from "@/components/show";
+import { api, type EventOut, said } from "@/lib/api";
+
+const PAGE = 20;
+
+/** What an event says changed: field, from, to. Creation says only what it began with. */
+export function changesOf(event: EventOut): [string, unknown, unknown][] {
+  const changes = event.payload.changes;
+  if (typeof changes !== "object" || changes === null) return [];
+  return Object.entries(changes).flatMap(([field, change]): [string, unknown, unknown][] =>
+    typeof change === "object" && change !== null && "to" in change && "from" in change
+      ? [[field, change.from, change.to]]
+      : [],
+  );
+}
+
+/** The whole life of a package, newest first, each change with what it was before. */
+export function Life({ reference }: { reference: string }) {
+  const t = useTranslations();
+  const query = useInfiniteQuery({
+    queryKey: ["timeline", "package", reference],
+    initialPageParam: null as string | null,
+    queryFn: ({ pageParam, signal }) =>
+      said(
+        api.GET("/api/v1/packages/{reference}/timeline", {
+          params: {
+            path: { reference },
+            query: { limit: PAGE, ...(pageParam ? { cursor: pageParam } : {}) },
+          },
+          signal,
+        }),
+      ),
+    getNextPageParam: (page) => page.next,
+    select: (data) => data.pages.flatMap((page) => page.items),
+  });
+  return (
+    <section className="card" aria-label={t("package.life")}>
+      <header>
+        <h2>{t("package.life")}</h2>
+      </header>
+      <Loaded query={query}>
+        {(events) => (
+          <ol className="rows">
+            {events.map((event) => (
+              <Happened key={event.id} event={event} />
+            ))}
+            {query.hasNextPage ? (
+              <li>
+                <Button busy={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
+                  {t("do.more")}
+                </Button>
+              </li>
+            ) : null}
+          </ol>
+        )}
+      </Loaded>
+    </section>
+  );
+}
+
+function Happened({ event }: { event: EventOut }) {
+  const t = useTranslations("propose");
+  const word = useFieldWord();
+  const text = useValueText();
+  return (
+    <li className="stack">
+      <div className="spread">
+        <strong>{event.type}</strong>
+        <span className="small muted">
+          <Ago value={event.occurred_at} />
+        </span>
+      </div>
+      <p className="small muted">{event.actor_name}</p>
+      {changesOf(event).map(([field, before, after]) => (
+        <p key={field} className="small">
+          {word(field)}: <span className="muted">{text(field, before) ?? t("empty")}</span> →{" "}
+          {text(field, after) ?? t("empty")}
+        </p>
+      ))}
+    </li>
+  );
+}

@@ -194,6 +194,41 @@ export const journeys = {
     await shot(page, "audit-verified");
   },
 
+  async "a token for a program: made, shown once, revoked; and another session ended"({ someone, shot }) {
+    const page = await someone();
+    await signIn(page, "operator", "/profile");
+    await page.getByRole("button", { name: "New token" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("What it is for").fill("nightly report");
+    await dialog.getByRole("button", { name: "Make it" }).click();
+    const gate = page.getByRole("dialog", { name: /Prove again/ });
+    const token = dialog.locator("output");
+    await token.or(gate).first().waitFor();
+    assert.match((await token.textContent()) ?? "", /^pmis/);
+    await shot(page, "profile-token");
+    await dialog.getByRole("button", { name: "Close" }).last().click();
+    await page.getByText("nightly report").waitFor();
+    const other = await someone();
+    await signIn(other, "operator");
+    await page.reload();
+    const tokens = page.getByRole("region", { name: "API tokens" });
+    await tokens.getByRole("button", { name: "Revoke" }).click();
+    await tokens.getByText("nightly report").waitFor({ state: "detached" });
+    const ends = page.getByRole("button", { name: "Sign out there" });
+    while ((await ends.count()) > 0) {
+      const before = await ends.count();
+      await ends.first().click();
+      await page.waitForFunction(
+        (count) =>
+          [...document.querySelectorAll("button")].filter((one) => one.textContent === "Sign out there")
+            .length < count,
+        before,
+      );
+    }
+    await other.goto("/packages");
+    await other.waitForURL(/sign-in/);
+  },
+
   async "as it was: a day before it began, and back to now"({ someone }) {
     const page = await someone();
     await signIn(page, "viewer", "/packages");

@@ -130,7 +130,7 @@ def test_the_list_comes_with_its_first_rows(ana: Browser):
     assert [code for code in codes if f"/packages/{code}" not in rows] == []
 
 
-@pytest.mark.parametrize("path", ["/", "/packages/board", "/approvals", "/tasks", "/chat", "/audit"])
+@pytest.mark.parametrize("path", ["/", "/packages/board", "/approvals", "/tasks", "/chat", "/audit", "/profile"])
 def test_every_page_is_there(ana: Browser, path: str):
     page = ana.ask("GET", path)
     assert page.status == 200

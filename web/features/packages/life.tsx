@@ -7,6 +7,7 @@ import { useFieldWord, useValueText } from "@/components/diff";
 import { Loaded } from "@/components/query";
 import { Ago } from "@/components/show";
 import { api, type EventOut, said } from "@/lib/api";
+import type { Messages } from "@/lib/messages";
 
 const PAGE = 20;
 
@@ -65,14 +66,24 @@ export function Life({ reference }: { reference: string }) {
   );
 }
 
+/** The words for what happened; a kind of event that has none is shown as the log has it. */
+function useEventWord(): (type: string) => string {
+  const t = useTranslations("event");
+  return (type) => {
+    const name = type.replace(".", "_") as keyof Messages["event"];
+    return t.has(name) ? t(name) : type;
+  };
+}
+
 function Happened({ event }: { event: EventOut }) {
   const t = useTranslations("propose");
+  const happened = useEventWord();
   const word = useFieldWord();
   const text = useValueText();
   return (
     <li className="stack">
       <div className="spread">
-        <strong>{event.type}</strong>
+        <strong>{happened(event.type)}</strong>
         <span className="small muted">
           <Ago value={event.occurred_at} />
         </span>

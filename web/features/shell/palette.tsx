@@ -65,6 +65,9 @@ export function Palette({ onClose, onLook }: { onClose: () => void; onLook: () =
             <Command.Item value={t("packages.new")} onSelect={() => go("/packages?new=1")}>
               {t("packages.new")}
             </Command.Item>
+            <Command.Item value={t("nav.profile")} onSelect={() => go("/profile")}>
+              {t("nav.profile")}
+            </Command.Item>
             <Command.Item value={t("look.title")} onSelect={onLook}>
               {t("look.title")}
             </Command.Item>

@@ -154,7 +154,9 @@ function Side({ isOpen }: { isOpen: boolean }) {
         </ul>
       </nav>
       <div className="stack" style={{ marginTop: "auto" }}>
-        <p className="small">{me.name}</p>
+        <Link href="/profile" aria-current={path === "/profile" ? "page" : undefined}>
+          {me.name}
+        </Link>
         <Button onClick={() => setLook(true)}>{look("title")}</Button>
         <Button onClick={() => void signOut()}>{t("signOut")}</Button>
       </div>

@@ -1,20 +1,14 @@
-import { cookies } from "next/headers";
 import type { ReactNode } from "react";
 import { Shell } from "@/features/shell/shell";
-import type { Me, Schemas } from "@/lib/api";
-import { COOKIES } from "@/lib/cookies";
+import type { Me } from "@/lib/api";
+import { openProject } from "@/lib/project";
 import { load } from "@/lib/server";
 import { ViewerProvider } from "@/lib/viewer";
 
 export default async function Frame({ children }: { children: ReactNode }) {
-  const [me, page] = await Promise.all([
-    load<Me>("/auth/me"),
-    load<Schemas["ProjectPage"]>("/projects?limit=200"),
-  ]);
-  const chosen = (await cookies()).get(COOKIES.project)?.value;
-  const project = page.items.find((one) => one.id === chosen) ?? page.items[0] ?? null;
+  const [me, { project, projects }] = await Promise.all([load<Me>("/auth/me"), openProject()]);
   return (
-    <ViewerProvider value={{ me, project, projects: page.items }}>
+    <ViewerProvider value={{ me, project, projects }}>
       <Shell>{children}</Shell>
     </ViewerProvider>
   );

@@ -1,6 +1,6 @@
 "use client";
 
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { queryOptions, useQuery, useQueryClient } from "@tanstack/react-query";
 import Link from "next/link";
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { toast } from "sonner";
@@ -14,8 +14,9 @@ import { Loaded } from "@/components/query";
 import { Moment, StatusBadge, useStatusWord } from "@/components/show";
 import { Agreeing, Reasons, useRouteWord } from "@/features/proposal/route";
 import { type Approval, api, newIntent, type Schemas, said } from "@/lib/api";
+import { useAttempt } from "@/lib/attempt";
 import { isTyping } from "@/lib/keys";
-import { asProblem, type Problem } from "@/lib/problem";
+import type { Problem } from "@/lib/problem";
 import { useViewer } from "@/lib/viewer";
 
 type Verb = "approve" | "reject" | "request" | "confirm" | "withdraw";
@@ -43,12 +44,16 @@ function send(verb: Verb, one: Approval, reason: string | null, intent: { "Idemp
   }
 }
 
-export function Decision({ id }: { id: string }) {
-  const query = useQuery({
+function approvalQuery(id: string) {
+  return queryOptions({
     queryKey: ["approval", id],
     queryFn: ({ signal }) =>
       said(api.GET("/api/v1/approvals/{approval_id}", { params: { path: { approval_id: id } }, signal })),
   });
+}
+
+export function Decision({ id }: { id: string }) {
+  const query = useQuery(approvalQuery(id));
   return <Loaded query={query}>{(one) => <Whole one={one} />}</Loaded>;
 }
 
@@ -149,8 +154,7 @@ function Deciding({ one }: { one: Approval }) {
   const client = useQueryClient();
   const { me } = useViewer();
   const [asking, setAsking] = useState<Verb | null>(null);
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { attempt, isBusy, problem, forget } = useAttempt();
   const intent = useRef(newIntent());
   const isOwn = one.proposer.person_id === me.id;
   const verbs: readonly Verb[] =
@@ -162,29 +166,18 @@ function Deciding({ one }: { one: Approval }) {
 
   async function say(verb: Verb, reason: string | null) {
     if (isBusy) return;
-    setBusy(true);
-    setProblem(null);
-    try {
+    await attempt(async () => {
       await send(verb, one, reason, intent.current);
-      const now = await client.fetchQuery({
-        queryKey: ["approval", one.id],
-        staleTime: 0,
-        queryFn: () =>
-          said(api.GET("/api/v1/approvals/{approval_id}", { params: { path: { approval_id: one.id } } })),
-      });
+      const now = await client.fetchQuery({ ...approvalQuery(one.id), staleTime: 0 });
       toast.success(t("done", { label: one.label, what: status(now.status) }));
       setAsking(null);
       void client.invalidateQueries();
-    } catch (error) {
-      setProblem(asProblem(error));
-    } finally {
-      intent.current = newIntent();
-      setBusy(false);
-    }
+    });
+    intent.current = newIntent();
   }
 
   function begin(verb: Verb) {
-    setProblem(null);
+    forget();
     if (NEEDS_REASON.includes(verb)) setAsking(verb);
     else void say(verb, null);
   }

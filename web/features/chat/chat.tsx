@@ -9,7 +9,7 @@ import { ProblemNotice } from "@/components/problem-notice";
 import { StatusBadge } from "@/components/show";
 import { useRouteWord } from "@/features/proposal/route";
 import { api, newIntent, type Schemas, said } from "@/lib/api";
-import { asProblem, type Problem } from "@/lib/problem";
+import { useAttempt } from "@/lib/attempt";
 import { useViewer } from "@/lib/viewer";
 
 type Turn = { id: string; asked: string; answer: Schemas["ChatAnswer"] | null };
@@ -27,36 +27,31 @@ export function Chat() {
   const { project } = useViewer();
   const [turns, setTurns] = useState<readonly Turn[]>([]);
   const [typed, setTyped] = useState("");
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { attempt, isBusy, problem } = useAttempt();
   const intent = useRef(newIntent());
   const end = useRef<HTMLDivElement>(null);
   const conversation = turns.findLast((turn) => turn.answer)?.answer?.conversation_id ?? null;
 
   async function ask(query: string) {
     if (query.trim() === "" || isBusy) return;
-    setBusy(true);
-    setProblem(null);
     const turn: Turn = { id: intent.current["Idempotency-Key"], asked: query, answer: null };
     setTurns((before) => [...before.filter((one) => one.id !== turn.id), turn]);
-    try {
-      const answer = await said(
-        api.POST("/api/v1/chat", {
-          params: { header: intent.current },
-          body: { query, conversation_id: conversation, project: project?.id ?? null },
-        }),
-      );
-      setTurns((before) => before.map((one) => (one.id === turn.id ? { ...one, answer } : one)));
-      // What was typed while the answer came is the next question.
-      setTyped((now) => (now === query ? "" : now));
-      intent.current = newIntent();
-    } catch (error) {
-      setTurns((before) => before.filter((one) => one.id !== turn.id));
-      setProblem(asProblem(error));
-    } finally {
-      setBusy(false);
-      end.current?.scrollIntoView({ block: "end" });
-    }
+    await attempt(
+      async () => {
+        const answer = await said(
+          api.POST("/api/v1/chat", {
+            params: { header: intent.current },
+            body: { query, conversation_id: conversation, project: project?.id ?? null },
+          }),
+        );
+        setTurns((before) => before.map((one) => (one.id === turn.id ? { ...one, answer } : one)));
+        // What was typed while the answer came is the next question.
+        setTyped((now) => (now === query ? "" : now));
+        intent.current = newIntent();
+      },
+      () => setTurns((before) => before.filter((one) => one.id !== turn.id)),
+    );
+    end.current?.scrollIntoView({ block: "end" });
   }
 
   function submit(event: FormEvent) {

@@ -3,6 +3,8 @@
 import { useQueries, useQuery } from "@tanstack/react-query";
 import Link from "next/link";
 import { useTranslations } from "use-intl";
+import { Card } from "@/components/card";
+import { ProblemNotice } from "@/components/problem-notice";
 import { Loaded } from "@/components/query";
 import { Ago, Empty, useStatusWord } from "@/components/show";
 import { useApprovals } from "@/features/approvals/inbox";
@@ -36,11 +38,7 @@ function Waiting() {
   const t = useTranslations("home");
   const query = useApprovals("inbox");
   return (
-    <section className="card" aria-label={t("waiting")}>
-      <header>
-        <h2>{t("waiting")}</h2>
-        <Link href="/approvals">{t("all")}</Link>
-      </header>
+    <Card title={t("waiting")} aside={<Link href="/approvals">{t("all")}</Link>}>
       <Loaded query={query}>
         {(approvals) => (
           <ul className="rows">
@@ -56,7 +54,7 @@ function Waiting() {
           </ul>
         )}
       </Loaded>
-    </section>
+    </Card>
   );
 }
 
@@ -73,11 +71,7 @@ function Overdue({ project }: { project: string }) {
       ),
   });
   return (
-    <section className="card" aria-label={t("overdue")}>
-      <header>
-        <h2>{t("overdue")}</h2>
-        <Link href="/tasks?view=overdue">{t("all")}</Link>
-      </header>
+    <Card title={t("overdue")} aside={<Link href="/tasks?view=overdue">{t("all")}</Link>}>
       <Loaded query={query}>
         {(page) => (
           <ul className="rows">
@@ -88,7 +82,7 @@ function Overdue({ project }: { project: string }) {
           </ul>
         )}
       </Loaded>
-    </section>
+    </Card>
   );
 }
 
@@ -113,11 +107,8 @@ function ByStatus({ project }: { project: string }) {
   });
   const most = Math.max(1, ...counts.found.map((one) => one.count));
   return (
-    <section className="card" aria-label={t("status")}>
-      <header>
-        <h2>{t("status")}</h2>
-        <Link href="/packages/board">{t("all")}</Link>
-      </header>
+    <Card title={t("status")} aside={<Link href="/packages/board">{t("all")}</Link>}>
+      {counts.failed ? <ProblemNotice error={counts.failed} /> : null}
       <ul className="card-body bars">
         {counts.found.map((one) => (
           <li key={one.status}>
@@ -132,7 +123,7 @@ function ByStatus({ project }: { project: string }) {
           </li>
         ))}
       </ul>
-    </section>
+    </Card>
   );
 }
 
@@ -149,11 +140,7 @@ function Newest({ project }: { project: string }) {
       ),
   });
   return (
-    <section className="card" aria-label={t("newest")}>
-      <header>
-        <h2>{t("newest")}</h2>
-        <Link href="/packages?sort=-created_at">{t("all")}</Link>
-      </header>
+    <Card title={t("newest")} aside={<Link href="/packages?sort=-created_at">{t("all")}</Link>}>
       <Loaded query={query}>
         {(page) => (
           <ul className="rows">
@@ -169,6 +156,6 @@ function Newest({ project }: { project: string }) {
           </ul>
         )}
       </Loaded>
-    </section>
+    </Card>
   );
 }

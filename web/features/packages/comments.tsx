@@ -4,12 +4,13 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useRef, useState } from "react";
 import { useTranslations } from "use-intl";
 import { Button } from "@/components/button";
+import { Card } from "@/components/card";
 import { TextArea } from "@/components/field";
 import { ProblemNotice } from "@/components/problem-notice";
 import { Loaded } from "@/components/query";
 import { Ago } from "@/components/show";
 import { api, newIntent, said } from "@/lib/api";
-import { asProblem, type Problem } from "@/lib/problem";
+import { useAttempt } from "@/lib/attempt";
 
 export function Comments({
   entityType,
@@ -32,10 +33,7 @@ export function Comments({
       ),
   });
   return (
-    <section className="card" aria-label={t("comments")}>
-      <header>
-        <h2>{t("comments")}</h2>
-      </header>
+    <Card title={t("comments")}>
       <Loaded query={query}>
         {(page) => (
           <ul className="rows">
@@ -55,7 +53,7 @@ export function Comments({
         )}
       </Loaded>
       {mayPropose ? <Say entityType={entityType} entityId={entityId} /> : null}
-    </section>
+    </Card>
   );
 }
 
@@ -63,16 +61,13 @@ function Say({ entityType, entityId }: { entityType: "package" | "approval"; ent
   const t = useTranslations();
   const client = useQueryClient();
   const [body, setBody] = useState("");
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const [isBusy, setBusy] = useState(false);
+  const { attempt, isBusy, problem } = useAttempt();
   const intent = useRef(newIntent());
 
-  async function send(event: FormEvent) {
+  function send(event: FormEvent) {
     event.preventDefault();
     if (body.trim() === "") return;
-    setBusy(true);
-    setProblem(null);
-    try {
+    void attempt(async () => {
       await said(
         api.POST("/api/v1/comments", {
           params: { header: intent.current },
@@ -82,15 +77,11 @@ function Say({ entityType, entityId }: { entityType: "package" | "approval"; ent
       setBody("");
       intent.current = newIntent();
       void client.invalidateQueries({ queryKey: ["comments", entityId] });
-    } catch (error) {
-      setProblem(asProblem(error));
-    } finally {
-      setBusy(false);
-    }
+    });
   }
 
   return (
-    <form className="card-body" onSubmit={(event) => void send(event)}>
+    <form className="card-body" onSubmit={send}>
       <TextArea
         label={t("package.comment")}
         value={body}

@@ -3,6 +3,7 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { useTranslations } from "use-intl";
 import { Button } from "@/components/button";
+import { Card } from "@/components/card";
 import { useFieldWord, useValueText } from "@/components/diff";
 import { Loaded } from "@/components/query";
 import { Ago } from "@/components/show";
@@ -42,10 +43,7 @@ export function Life({ reference }: { reference: string }) {
     select: (data) => data.pages.flatMap((page) => page.items),
   });
   return (
-    <section className="card" aria-label={t("package.life")}>
-      <header>
-        <h2>{t("package.life")}</h2>
-      </header>
+    <Card title={t("package.life")}>
       <Loaded query={query}>
         {(events) => (
           <ol className="rows">
@@ -62,7 +60,7 @@ export function Life({ reference }: { reference: string }) {
           </ol>
         )}
       </Loaded>
-    </section>
+    </Card>
   );
 }
 

@@ -5,6 +5,7 @@ import { useRouter, useSearchParams } from "next/navigation";
 import { useState } from "react";
 import { useLocale, useTranslations } from "use-intl";
 import { Button } from "@/components/button";
+import { Card } from "@/components/card";
 import { useFieldWord, useValueText } from "@/components/diff";
 import { Loaded } from "@/components/query";
 import { Money, StatusBadge, useStatusWord } from "@/components/show";
@@ -144,9 +145,9 @@ function Overview({ one }: { one: Package }) {
   }
 
   return (
-    <section className="card" aria-label={t("package.overview")}>
-      <header>
-        <h2>{t("package.overview")}</h2>
+    <Card
+      title={t("package.overview")}
+      aside={
         <div className="line">
           <label className="small" htmlFor="as-of">
             {t("package.asOf")}
@@ -171,7 +172,8 @@ function Overview({ one }: { one: Package }) {
             onChange={(event) => event.target.value && go(event.target.value)}
           />
         </div>
-      </header>
+      }
+    >
       <div className="card-body">
         {asOf === "" ? (
           <Fields shown={one} now={one} />
@@ -188,7 +190,7 @@ function Overview({ one }: { one: Package }) {
           </Loaded>
         )}
       </div>
-    </section>
+    </Card>
   );
 }
 
@@ -276,10 +278,7 @@ function NextSteps({ one, refresh }: { one: Package; refresh: () => void }) {
       ),
   });
   return (
-    <section className="card" aria-label={t("package.steps")}>
-      <header>
-        <h2>{t("package.steps")}</h2>
-      </header>
+    <Card title={t("package.steps")}>
       <Loaded query={query}>
         {(steps) => (
           <ul className="rows">
@@ -326,6 +325,6 @@ function NextSteps({ one, refresh }: { one: Package; refresh: () => void }) {
           onClose={() => setStep(null)}
         />
       ) : null}
-    </section>
+    </Card>
   );
 }

@@ -4,6 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { useTranslations } from "use-intl";
 import { Button } from "@/components/button";
+import { Card } from "@/components/card";
 import { SelectField, TextField } from "@/components/field";
 import { Loaded } from "@/components/query";
 import { ProposalDialog } from "@/features/proposal/proposal-dialog";
@@ -29,11 +30,10 @@ export function PackageTasks({ one, mayPropose }: { one: Package; mayPropose: bo
   });
   const typed = (form: FormData, name: string) => String(form.get(name) ?? "").trim();
   return (
-    <section className="card" aria-label={t("package.tasks")}>
-      <header>
-        <h2>{t("package.tasks")}</h2>
-        {mayPropose ? <Button onClick={() => setOpen(true)}>{t("tasks.new")}</Button> : null}
-      </header>
+    <Card
+      title={t("package.tasks")}
+      aside={mayPropose ? <Button onClick={() => setOpen(true)}>{t("tasks.new")}</Button> : null}
+    >
       <Loaded query={query}>
         {(page) => (
           <ul className="rows">
@@ -84,6 +84,6 @@ export function PackageTasks({ one, mayPropose }: { one: Package; mayPropose: bo
           )}
         </ProposalDialog>
       ) : null}
-    </section>
+    </Card>
   );
 }

@@ -4,6 +4,7 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { useTranslations } from "use-intl";
 import { Button } from "@/components/button";
+import { Card } from "@/components/card";
 import { Dialog } from "@/components/dialog";
 import { SelectField, TextField } from "@/components/field";
 import { ProblemNotice } from "@/components/problem-notice";
@@ -31,11 +32,7 @@ export function ApiTokens() {
     onSettled: () => client.invalidateQueries({ queryKey: ["tokens"] }),
   });
   return (
-    <section className="card" aria-label={t("tokens")}>
-      <header>
-        <h2>{t("tokens")}</h2>
-        <Button onClick={() => setOpen(true)}>{t("newToken")}</Button>
-      </header>
+    <Card title={t("tokens")} aside={<Button onClick={() => setOpen(true)}>{t("newToken")}</Button>}>
       {revoke.isError ? <ProblemNotice error={revoke.error} /> : null}
       <Loaded query={query}>
         {(page) => (
@@ -59,7 +56,7 @@ export function ApiTokens() {
         )}
       </Loaded>
       {isOpen ? <NewToken onClose={() => setOpen(false)} /> : null}
-    </section>
+    </Card>
   );
 }
 

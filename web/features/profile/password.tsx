@@ -4,6 +4,7 @@ import { useMutation } from "@tanstack/react-query";
 import { type FormEvent, useRef } from "react";
 import { useTranslations } from "use-intl";
 import { Button } from "@/components/button";
+import { Card } from "@/components/card";
 import { TextField } from "@/components/field";
 import { ProblemNotice } from "@/components/problem-notice";
 import { api, newIntent, said } from "@/lib/api";
@@ -30,10 +31,7 @@ export function Password() {
   }
 
   return (
-    <section className="card" aria-label={t("password")}>
-      <header>
-        <h2>{t("password")}</h2>
-      </header>
+    <Card title={t("password")}>
       <form ref={form} className="card-body" onSubmit={submit} noValidate>
         <TextField
           name="current_password"
@@ -57,6 +55,6 @@ export function Password() {
           </Button>
         </div>
       </form>
-    </section>
+    </Card>
   );
 }

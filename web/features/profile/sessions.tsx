@@ -3,6 +3,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useTranslations } from "use-intl";
 import { Button } from "@/components/button";
+import { Card } from "@/components/card";
 import { ProblemNotice } from "@/components/problem-notice";
 import { Loaded } from "@/components/query";
 import { Ago } from "@/components/show";
@@ -27,10 +28,7 @@ export function Sessions() {
     onSettled: () => client.invalidateQueries({ queryKey: ["sessions"] }),
   });
   return (
-    <section className="card" aria-label={t("sessions")}>
-      <header>
-        <h2>{t("sessions")}</h2>
-      </header>
+    <Card title={t("sessions")}>
       {end.isError ? <ProblemNotice error={end.error} /> : null}
       <Loaded query={query}>
         {(page) => (
@@ -58,6 +56,6 @@ export function Sessions() {
           </ul>
         )}
       </Loaded>
-    </section>
+    </Card>
   );
 }

@@ -12,7 +12,8 @@ import { TextArea } from "@/components/field";
 import { ProblemNotice } from "@/components/problem-notice";
 import { Agreeing, Reasons, useRouteWord } from "@/features/proposal/route";
 import { newIntent, type Outcome, type Preview } from "@/lib/api";
-import { asProblem, type Problem } from "@/lib/problem";
+import { useAttempt } from "@/lib/attempt";
+import type { Problem } from "@/lib/problem";
 
 export type Said = { reason: string | null };
 /** Sends what was gathered: to look at what it would do, or to do it. */
@@ -54,22 +55,9 @@ export function ProposalDialog<T extends object>({
   const router = useRouter();
   const [gathered, setGathered] = useState<(T & Said) | null>(null);
   const [preview, setPreview] = useState<Preview | null>(null);
-  const [problem, setProblem] = useState<Problem | null>(null);
   const [isEmpty, setEmpty] = useState(false);
-  const [isBusy, setBusy] = useState(false);
+  const { attempt, isBusy, problem, forget } = useAttempt();
   const intent = useRef(newIntent());
-
-  async function attempt(work: () => Promise<void>) {
-    setBusy(true);
-    setProblem(null);
-    try {
-      await work();
-    } catch (error) {
-      setProblem(asProblem(error));
-    } finally {
-      setBusy(false);
-    }
-  }
 
   function look(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
@@ -125,7 +113,7 @@ export function ProposalDialog<T extends object>({
             onRetry: () => {
               onRefresh();
               setPreview(null);
-              setProblem(null);
+              forget();
             },
           }
         : {})}

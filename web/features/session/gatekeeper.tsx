@@ -1,15 +1,12 @@
 "use client";
 
-import { type FormEvent, useEffect, useRef, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { useTranslations } from "use-intl";
-import { Button } from "@/components/button";
 import { Dialog } from "@/components/dialog";
-import { TextField } from "@/components/field";
-import { ProblemNotice } from "@/components/problem-notice";
+import { ProofForm } from "@/features/session/proof-form";
 import { SignInForm } from "@/features/session/sign-in-form";
 import { api, newIntent, said } from "@/lib/api";
 import { attend, type Need } from "@/lib/gate";
-import { asProblem, type Problem } from "@/lib/problem";
 import { useViewer } from "@/lib/viewer";
 
 type Asked = { need: Need; answer: (isDone: boolean) => void };
@@ -67,54 +64,18 @@ export function Gatekeeper() {
 
 function StepUp({ onDone, onClose }: { onDone: () => void; onClose: () => void }) {
   const t = useTranslations("signIn");
-  const [needsCode, setNeedsCode] = useState(false);
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const [isBusy, setBusy] = useState(false);
-
-  async function prove(event: FormEvent<HTMLFormElement>) {
-    event.preventDefault();
-    const form = new FormData(event.currentTarget);
-    const code = String(form.get("code") ?? "").trim();
-    setBusy(true);
-    setProblem(null);
-    try {
-      await said(
-        api.POST("/api/v1/auth/reauthenticate", {
-          params: { header: newIntent() },
-          body: { password: String(form.get("password") ?? ""), ...(code ? { code } : {}) },
-        }),
-      );
-      onDone();
-    } catch (error) {
-      const found = asProblem(error);
-      if (found.code === "second_factor_needed") setNeedsCode(true);
-      else setProblem(found);
-    } finally {
-      setBusy(false);
-    }
-  }
-
   return (
     <Dialog title={t("stepUp")} onClose={onClose}>
       <p>{t("stepUpText")}</p>
-      <form className="stack" onSubmit={(event) => void prove(event)} noValidate>
-        <TextField
-          name="password"
-          type="password"
-          label={t("password")}
-          autoComplete="current-password"
-          error={problem?.of("password")}
-        />
-        {needsCode ? (
-          <TextField name="code" label={t("code")} autoComplete="one-time-code" error={problem?.of("code")} />
-        ) : null}
-        {problem ? <ProblemNotice error={problem} /> : null}
-        <div className="actions">
-          <Button type="submit" look="main" busy={isBusy}>
-            {t("confirm")}
-          </Button>
-        </div>
-      </form>
+      <ProofForm
+        submit={t("confirm")}
+        prove={async (proof) => {
+          await said(
+            api.POST("/api/v1/auth/reauthenticate", { params: { header: newIntent() }, body: proof }),
+          );
+          onDone();
+        }}
+      />
     </Dialog>
   );
 }

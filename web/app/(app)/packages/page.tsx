@@ -1,10 +1,8 @@
 import type { Metadata } from "next";
-import { cookies } from "next/headers";
 import { filtersOf, type PackagePage, queryOf } from "@/features/packages/list";
 import { PackageList } from "@/features/packages/package-list";
-import type { Schemas } from "@/lib/api";
-import { COOKIES } from "@/lib/cookies";
 import { Problem } from "@/lib/problem";
+import { openProject } from "@/lib/project";
 import { load } from "@/lib/server";
 
 export const metadata: Metadata = { title: "Packages" };
@@ -19,10 +17,8 @@ export default async function Page({
     typeof value === "string" ? [[name, value] as [string, string]] : [],
   );
   const filters = filtersOf(new URLSearchParams(asked));
-  const chosen = (await cookies()).get(COOKIES.project)?.value;
-  const projects = await load<Schemas["ProjectPage"]>("/projects?limit=200");
-  const project = projects.items.find((one) => one.id === chosen) ?? projects.items[0];
-  if (project === undefined) return <PackageList first={null} />;
+  const { project } = await openProject();
+  if (project === null) return <PackageList first={null} />;
   const query = new URLSearchParams(
     Object.entries(queryOf(filters, project.id)).map(([name, value]) => [name, String(value)]),
   );

@@ -214,3 +214,8 @@ async def test_long_texts_take_no_long_time(evaluated: Evaluated, text: str):
 async def test_what_lacks_something_is_listed(evaluated: Evaluated, text: str, kind: str, lacked: str):
     found = body_of(await asked(evaluated, text))
     assert [(one["type"], one["filters"].get("without")) for one in found["questions"]] == [(kind, lacked)]
+
+
+async def test_a_record_may_be_called_after_what_is_outside(evaluated: Evaluated):
+    found = body_of(await asked(evaluated, "create a package called Hotel renovation in project Harbour"))
+    assert [(one["operation"], one["patch"]) for one in found["changes"]] == [("create", {"title": "Hotel renovation"})]

@@ -217,13 +217,6 @@ class _Planner:
                 "Nothing that is said here goes round that.",
                 offers=OFFERS,
             )
-        if stance.is_outside(lowered(said.text)) and not _HAS_CODE.search(said.text):
-            return Plan(
-                "refuse",
-                text="That is nothing that I can help with: I know the packages, tasks, parties and approvals of your "
-                "projects.",
-                offers=OFFERS,
-            )
         if self._knowledge is None:
             self._knowledge = await Knowledge.of(self._session, self._principal)
         knowledge = self._knowledge
@@ -234,6 +227,14 @@ class _Planner:
         try:
             return await (self._sentences(turn, said) if order is None else Memories(turn, said, order).plan())
         except AskBackError as error:
+            # Only what nobody could read: a package may well be called after a hotel.
+            if stance.is_outside(lowered(said.text)) and not (error.candidates or _HAS_CODE.search(said.text)):
+                return Plan(
+                    "refuse",
+                    text="That is nothing that I can help with: I know the packages, tasks, parties and approvals of "
+                    "your projects.",
+                    offers=OFFERS,
+                )
             return _asking(error, said)
         except RefusedError as error:
             return Plan("refuse", text=error.text, offers=error.offers)
